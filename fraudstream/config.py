@@ -1,0 +1,216 @@
+"""Settings: the only reader of the environment and of `.env`.
+
+Entry scripts and `__main__` build one `Settings` and pass values down. A value that makes no sense
+raises `SettingsError`, whose text names the variable and what it may be. Passwords are `SecretStr`:
+they appear neither in `repr` nor in logs.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+PROJECT_DIR = Path(__file__).resolve().parent.parent
+DEFAULT_DATABASE = "transactions"
+LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
+
+_ADDRESS = re.compile(r"[^@\s,;<>\"]+@[^@\s,;<>\"]+")
+_HOST_PORT = re.compile(r"(?P<host>\[[0-9a-fA-F:]+\]|[^:/@\s]+)(?::(?P<port>\d{1,5}))?")
+
+
+class SettingsError(Exception):
+    """A setting is nonsense; the text has one line for each, naming the variable."""
+
+
+class Settings(BaseSettings):
+    """All settings, one default each; the variable is the field's name in capitals."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env", env_ignore_empty=True, extra="ignore", hide_input_in_errors=True
+    )
+
+    kafka_bootstrap_servers: str = "localhost:9092"
+    kafka_topic: str = Field("transactions", pattern=r"^[A-Za-z0-9._-]{1,249}$")
+    kafka_partitions: int = Field(4, ge=1, le=10_000)
+
+    mysql_url: str = "localhost:3306"
+    mysql_user: str = "fraudstream"
+    mysql_password: SecretStr = SecretStr("")
+    dashboard_mysql_user: str | None = None
+    dashboard_mysql_password: SecretStr | None = None
+    dashboard_url: str = "http://localhost:8501"
+
+    sender_email: str | None = None
+    sender_password: SecretStr | None = None
+    receiver_email: Annotated[tuple[str, ...], NoDecode] = ()
+    smtp_host: str = "localhost"
+    smtp_port: int = Field(1025, ge=1, le=65_535)
+    smtp_security: Literal["none", "starttls", "tls"] = "none"
+    alert_cooldown_seconds: float = Field(600, ge=0)
+    alert_digest_size: int = Field(50, ge=1, le=1000)
+
+    tz: str = "UTC"
+    spark_master: str = "local[*]"
+    spark_driver_memory: str = Field("1g", pattern=r"^\d+[mg]$")
+    trigger_interval_seconds: float = Field(0, ge=0)
+    max_records_per_batch: int = Field(20_000, ge=1)
+    model_dir: Path = PROJECT_DIR / "model_output"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    xdg_cache_home: Path = Path("~/.cache")
+    xdg_state_home: Path = Path("~/.local/state")
+    java_home: Path | None = None
+
+    @field_validator("kafka_bootstrap_servers")
+    @classmethod
+    def _bootstrap_is_host_port_list(cls, value: str) -> str:
+        for server in value.split(","):
+            match = _HOST_PORT.fullmatch(server.strip())
+            if match is None or match["port"] is None:
+                raise ValueError(f"{server.strip()!r} is not host:port")
+        return value
+
+    @field_validator("mysql_url")
+    @classmethod
+    def _mysql_url_is_host_port_or_url(cls, value: str) -> str:
+        if "://" not in value:
+            if _HOST_PORT.fullmatch(value) is None:
+                raise ValueError("must be host:port or a full SQLAlchemy URL")
+            return value
+        try:
+            url = make_url(value)
+        except ArgumentError:
+            raise ValueError("is not a SQLAlchemy URL") from None
+        if url.get_backend_name() not in {"mysql", "mariadb"}:
+            raise ValueError("must be a mysql:// or mysql+mysqlconnector:// URL")
+        return value
+
+    @field_validator("receiver_email", mode="before")
+    @classmethod
+    def _split_recipients(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("receiver_email")
+    @classmethod
+    def _recipients_are_addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for address in value:
+            if not _ADDRESS.fullmatch(address):
+                raise ValueError("must be a comma-separated list of mail addresses")
+        return value
+
+    @field_validator("sender_email")
+    @classmethod
+    def _sender_is_address(cls, value: str | None) -> str | None:
+        if value is not None and not _ADDRESS.fullmatch(value):
+            raise ValueError("must be one mail address")
+        return value
+
+    @field_validator("dashboard_url")
+    @classmethod
+    def _dashboard_url_is_http(cls, value: str) -> str:
+        if not re.fullmatch(r"https?://\S+", value):
+            raise ValueError("must start with http:// or https://")
+        return value.rstrip("/")
+
+    @field_validator("tz")
+    @classmethod
+    def _zone_is_known(cls, value: str) -> str:
+        if value not in available_timezones():
+            raise ValueError(f"{value!r} is not a time zone name such as UTC or Africa/Cairo")
+        return value
+
+    @model_validator(mode="after")
+    def _no_password_in_the_clear(self) -> Self:
+        if self.sender_password and self.smtp_security == "none" and self.smtp_host not in LOCAL_HOSTS:
+            raise ValueError(
+                "SMTP_SECURITY=none would send SENDER_PASSWORD unencrypted to another host: "
+                "set SMTP_SECURITY to starttls or tls"
+            )
+        return self
+
+    @property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.tz)
+
+    @property
+    def database_url(self) -> URL:
+        """The pipeline's SQLAlchemy URL, password included: never print it (`str` hides it)."""
+        return self._url_for(self.mysql_user, self.mysql_password)
+
+    @property
+    def dashboard_database_url(self) -> URL:
+        """The dashboard's SQLAlchemy URL; its account falls back to the pipeline's."""
+        if self.dashboard_mysql_user is None:
+            return self.database_url
+        url = self._url_for(self.dashboard_mysql_user, self.dashboard_mysql_password or SecretStr(""))
+        return url.set(
+            username=self.dashboard_mysql_user,
+            password=self.dashboard_mysql_password.get_secret_value() if self.dashboard_mysql_password else None,
+        )
+
+    def _url_for(self, user: str, password: SecretStr) -> URL:
+        if "://" in self.mysql_url:
+            url = make_url(self.mysql_url)
+        else:
+            match = _HOST_PORT.fullmatch(self.mysql_url)
+            assert match is not None  # the validator has seen to it
+            url = URL.create("mysql", host=match["host"].strip("[]"), port=int(match["port"] or 3306))
+        return url.set(
+            drivername="mysql+mysqlconnector",
+            username=url.username or user,
+            password=url.password or password.get_secret_value() or None,
+            database=url.database or DEFAULT_DATABASE,
+        )
+
+    @property
+    def mail_is_configured(self) -> bool:
+        return bool(self.sender_email and self.receiver_email)
+
+    @property
+    def cache_dir(self) -> Path:
+        """Downloads: jars, the database server, a private Java. Safe to delete."""
+        return self.xdg_cache_home.expanduser() / "fraudstream"
+
+    @property
+    def state_dir(self) -> Path:
+        """Data of the embedded stack and of demos."""
+        return self.xdg_state_home.expanduser() / "fraudstream"
+
+
+def load_settings(**overrides: object) -> Settings:
+    """Read the environment and `.env`, with keyword overrides from a command line on top.
+
+    Raises SettingsError with one line for each bad variable; values of secrets are never in it.
+    """
+    try:
+        return Settings(**overrides)  # type: ignore[arg-type]
+    except ValidationError as error:
+        raise SettingsError("\n".join(_explain(detail) for detail in error.errors())) from None
+
+
+def _explain(detail: object) -> str:
+    location, message = detail["loc"], detail["msg"]  # type: ignore[index]
+    variable = str(location[0]).upper() if location else "settings"
+    return f"{variable}: {message.removeprefix('Value error, ')}"
+
+
+def child_environment(**extra: str) -> dict[str, str]:
+    """This process's environment with `extra` on top, for a child process."""
+    return {**os.environ, **extra}
+
+
+def program_on_path(name: str) -> Path | None:
+    """Where `name` is on the PATH, symbolic links resolved, or None."""
+    found = shutil.which(name)
+    return Path(found).resolve() if found else None

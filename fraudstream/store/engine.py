@@ -1,0 +1,40 @@
+"""How every connection to the database is made, and what is said when one cannot be."""
+
+from __future__ import annotations
+
+from sqlalchemy import Engine, create_engine, event
+from sqlalchemy.engine import URL
+from sqlalchemy.pool import NullPool
+
+# One behaviour on MySQL and MariaDB, whatever the server's own defaults are.
+_SESSION = (
+    "SET time_zone = '+00:00', "
+    "sql_mode = 'STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,"
+    "NO_ENGINE_SUBSTITUTION'"
+)
+
+
+def make_engine(url: URL, *, pooled: bool = True, connect_timeout_s: int = 5) -> Engine:
+    """An engine for `url`; nothing is connected yet.
+
+    Transactions run READ COMMITTED: every read sees what has been committed, and no gap is locked.
+    `pooled=False` opens one connection for each use (the writer, which must not be handed another).
+    """
+    engine = create_engine(
+        url,
+        isolation_level="READ COMMITTED",
+        connect_args={
+            "charset": "utf8mb4",
+            "collation": "utf8mb4_bin",
+            "use_pure": False,
+            "connection_timeout": connect_timeout_s,
+        },
+        **({"pool_pre_ping": True, "pool_recycle": 1800} if pooled else {"poolclass": NullPool}),
+    )
+
+    @event.listens_for(engine, "connect")
+    def _prepare(dbapi_connection, _record) -> None:  # type: ignore[no-untyped-def]
+        with dbapi_connection.cursor() as cursor:
+            cursor.execute(_SESSION)
+
+    return engine

@@ -1,0 +1,222 @@
+"""The tables as the present code sees them; the migrations bring a database to this form.
+
+A test compares the two. Column names that the outside knows (`clean_data`, `Is_Fraud`, …) are the
+seed system's. Columns of type DATETIME(6) that end in `_at`, `_until` or `kafka_time` are UTC;
+`Time` and `hour` are local time in the setting TZ. All text is utf8mb4_bin: `TXN1` and `txn1` are two.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Double,
+    Enum,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+)
+from sqlalchemy.dialects.mysql import DATETIME, DECIMAL, MEDIUMBLOB, VARBINARY
+
+from fraudstream.schema import MAX_LENGTH
+
+metadata = MetaData()
+
+_OPTIONS = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin", "mysql_engine": "InnoDB"}
+
+
+def _instant(name: str, *, nullable: bool = False) -> Column:
+    return Column(name, DATETIME(fsp=6), nullable=nullable)
+
+
+def _field(name: str, *, nullable: bool = False, primary_key: bool = False) -> Column:
+    return Column(name, String(MAX_LENGTH[name]), nullable=nullable, primary_key=primary_key)
+
+
+def _yes_no(name: str, *, primary_key: bool = False) -> Column:
+    return Column(name, Enum("YES", "NO"), nullable=False, primary_key=primary_key)
+
+
+clean_data = Table(
+    "clean_data",
+    metadata,
+    _field("TransactionID", primary_key=True),
+    _field("UserID"),
+    Column("Amount", DECIMAL(18, 2), nullable=False),
+    _field("Location", nullable=True),
+    Column("Time", DATETIME(), nullable=False),
+    _field("Device", nullable=True),
+    _field("Merchant", nullable=True),
+    _yes_no("Is_Fraud"),
+    Column("score", Double, nullable=False),
+    Column("reasons", Text, nullable=True),
+    Column("model_version", String(64), nullable=True),
+    Column("topic_id", String(36), nullable=False),
+    Column("partition_id", Integer, nullable=False),
+    Column("offset", BigInteger, nullable=False),
+    _instant("kafka_time"),
+    _instant("processed_at"),
+    CheckConstraint("(`Is_Fraud` = 'YES') = (`reasons` IS NOT NULL)", name="flag_has_reason"),
+    Index("clean_data_by_time", "Time"),
+    Index("clean_data_by_user", "UserID", "Time"),
+    **_OPTIONS,
+)
+
+dead_letters = Table(
+    "dead_letters",
+    metadata,
+    Column("topic_id", String(36), primary_key=True),
+    Column("partition_id", Integer, primary_key=True, autoincrement=False),
+    Column("offset", BigInteger, primary_key=True, autoincrement=False),
+    Column("topic", String(249), nullable=False),
+    Column("reason", String(64), nullable=False),
+    Column("detail", String(255), nullable=True),
+    Column("key", MEDIUMBLOB, nullable=True),
+    Column("value", MEDIUMBLOB, nullable=True),
+    _instant("kafka_time"),
+    _instant("rejected_at"),
+    _instant("replayed_at", nullable=True),
+    Index("dead_letters_by_reason", "reason", "rejected_at"),
+    **_OPTIONS,
+)
+
+kafka_offsets = Table(
+    "kafka_offsets",
+    metadata,
+    Column("topic", String(249), primary_key=True),
+    Column("partition_id", Integer, primary_key=True, autoincrement=False),
+    Column("topic_id", String(36), nullable=False),
+    Column("next_offset", BigInteger, nullable=False),
+    **_OPTIONS,
+)
+
+writer_lease = Table(
+    "writer_lease",
+    metadata,
+    Column("lock_name", String(64), primary_key=True),
+    Column("holder", String(255), nullable=False),
+    _instant("renewed_at"),
+    **_OPTIONS,
+)
+
+user_history = Table(
+    "user_history",
+    metadata,
+    _field("UserID", primary_key=True),
+    Column("history", MEDIUMBLOB, nullable=False),
+    **_OPTIONS,
+)
+
+# Missing names are '' here (a primary key has no NULL; a cleaned name is never empty).
+rollup_hourly = Table(
+    "rollup_hourly",
+    metadata,
+    Column("hour", DATETIME(), primary_key=True),
+    _field("Location", primary_key=True),
+    _field("Device", primary_key=True),
+    _field("Merchant", primary_key=True),
+    _yes_no("Is_Fraud", primary_key=True),
+    Column("transactions", BigInteger, nullable=False),
+    Column("amount", DECIMAL(30, 2), nullable=False),
+    **_OPTIONS,
+)
+
+pipeline_totals = Table(
+    "pipeline_totals",
+    metadata,
+    Column("topic", String(249), primary_key=True),
+    Column("stored", BigInteger, nullable=False),
+    Column("flagged", BigInteger, nullable=False),
+    Column("duplicates", BigInteger, nullable=False),
+    Column("rejected", BigInteger, nullable=False),
+    _instant("updated_at"),
+    **_OPTIONS,
+)
+
+batch_metrics = Table(
+    "batch_metrics",
+    metadata,
+    Column("id", BigInteger, primary_key=True),
+    Column("topic", String(249), nullable=False),
+    _instant("started_at"),
+    _instant("committed_at"),
+    Column("stored", Integer, nullable=False),
+    Column("flagged", Integer, nullable=False),
+    Column("duplicates", Integer, nullable=False),
+    Column("rejected", Integer, nullable=False),
+    Column("lag", BigInteger, nullable=True),
+    Column("lag_by_partition", Text, nullable=True),
+    Column("stage_ms", Text, nullable=False),
+    Column("latency_ms", Text, nullable=True),
+    Column("model_version", String(64), nullable=True),
+    Index("batch_metrics_by_time", "committed_at"),
+    **_OPTIONS,
+)
+
+mails = Table(
+    "mails",
+    metadata,
+    Column("mail_id", BigInteger, primary_key=True),
+    Column("message_id", VARBINARY(255), nullable=False, unique=True),
+    Column("state", Enum("sending", "sent", "failed"), nullable=False),
+    Column("recipients", Text, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("last_error", Text, nullable=True),
+    _instant("created_at"),
+    _instant("next_attempt_at"),
+    _instant("sent_at", nullable=True),
+    Index("mails_by_state", "state", "next_attempt_at"),
+    **_OPTIONS,
+)
+
+alerts = Table(
+    "alerts",
+    metadata,
+    Column("alert_id", BigInteger, primary_key=True),
+    Column("TransactionID", String(MAX_LENGTH["TransactionID"]), nullable=False, unique=True),
+    _field("UserID"),
+    Column("Time", DATETIME(), nullable=False),
+    Column("state", Enum("waiting", "mailed"), nullable=False),
+    Column("mail_id", BigInteger, nullable=True),
+    _instant("created_at"),
+    Index("alerts_by_state", "state", "alert_id"),
+    Index("alerts_by_mail", "mail_id"),
+    Index("alerts_by_time", "Time"),
+    **_OPTIONS,
+)
+
+alert_holds = Table(
+    "alert_holds",
+    metadata,
+    _field("UserID", primary_key=True),
+    _instant("held_until"),
+    **_OPTIONS,
+)
+
+labels = Table(
+    "labels",
+    metadata,
+    _field("TransactionID", primary_key=True),
+    Column("source", String(64), primary_key=True),
+    Column("label", Enum("fraud", "legitimate"), nullable=False),
+    Column("known_at", DATETIME(), nullable=False),
+    Column("recorded_by", String(255), nullable=True),
+    Column("note", Text, nullable=True),
+    Column("version", Integer, nullable=False),
+    _instant("recorded_at"),
+    **_OPTIONS,
+)
+
+component_status = Table(
+    "component_status",
+    metadata,
+    Column("component", String(64), primary_key=True),
+    Column("state", Enum("ok", "warning", "error"), nullable=False),
+    Column("message", Text, nullable=False),
+    _instant("updated_at"),
+    **_OPTIONS,
+)
