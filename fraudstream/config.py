@@ -146,32 +146,28 @@ class Settings(BaseSettings):
     @property
     def database_url(self) -> URL:
         """The pipeline's SQLAlchemy URL, password included: never print it (`str` hides it)."""
-        return self._url_for(self.mysql_user, self.mysql_password)
+        url = self._server_url()
+        return url.set(
+            username=url.username or self.mysql_user,
+            password=url.password or self.mysql_password.get_secret_value() or None,
+        )
 
     @property
     def dashboard_database_url(self) -> URL:
-        """The dashboard's SQLAlchemy URL; its account falls back to the pipeline's."""
+        """The dashboard's SQLAlchemy URL; without an account of its own it uses the pipeline's."""
         if self.dashboard_mysql_user is None:
             return self.database_url
-        url = self._url_for(self.dashboard_mysql_user, self.dashboard_mysql_password or SecretStr(""))
-        return url.set(
-            username=self.dashboard_mysql_user,
-            password=self.dashboard_mysql_password.get_secret_value() if self.dashboard_mysql_password else None,
-        )
+        password = self.dashboard_mysql_password.get_secret_value() if self.dashboard_mysql_password else None
+        return self._server_url().set(username=self.dashboard_mysql_user, password=password)
 
-    def _url_for(self, user: str, password: SecretStr) -> URL:
+    def _server_url(self) -> URL:
         if "://" in self.mysql_url:
             url = make_url(self.mysql_url)
         else:
             match = _HOST_PORT.fullmatch(self.mysql_url)
             assert match is not None  # the validator has seen to it
             url = URL.create("mysql", host=match["host"].strip("[]"), port=int(match["port"] or 3306))
-        return url.set(
-            drivername="mysql+mysqlconnector",
-            username=url.username or user,
-            password=url.password or password.get_secret_value() or None,
-            database=url.database or DEFAULT_DATABASE,
-        )
+        return url.set(drivername="mysql+mysqlconnector", database=url.database or DEFAULT_DATABASE)
 
     @property
     def mail_is_configured(self) -> bool:

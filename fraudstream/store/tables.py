@@ -20,7 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
 )
-from sqlalchemy.dialects.mysql import DATETIME, DECIMAL, MEDIUMBLOB, VARBINARY
+from sqlalchemy.dialects.mysql import DATETIME, DECIMAL, MEDIUMBLOB
 
 from fraudstream.schema import MAX_LENGTH
 
@@ -161,7 +161,7 @@ mails = Table(
     "mails",
     metadata,
     Column("mail_id", BigInteger, primary_key=True),
-    Column("message_id", VARBINARY(255), nullable=False, unique=True),
+    Column("message_id", String(255), nullable=False, unique=True),
     Column("state", Enum("sending", "sent", "failed"), nullable=False),
     Column("recipients", Text, nullable=False),
     Column("attempts", Integer, nullable=False),
