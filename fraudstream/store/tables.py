@@ -163,7 +163,8 @@ mails = Table(
     Column("mail_id", BigInteger, primary_key=True),
     Column("message_id", String(255), nullable=False, unique=True),
     Column("state", Enum("sending", "sent", "failed"), nullable=False),
-    Column("recipients", Text, nullable=False),
+    Column("recipients", Text, nullable=False),  # JSON list: whom the mail is addressed to
+    Column("remaining", Text, nullable=False),  # JSON list: those of them who have not accepted it yet
     Column("attempts", Integer, nullable=False),
     Column("last_error", Text, nullable=True),
     _instant("created_at"),
@@ -183,7 +184,7 @@ alerts = Table(
     Column("state", Enum("waiting", "mailed"), nullable=False),
     Column("mail_id", BigInteger, nullable=True),
     _instant("created_at"),
-    Index("alerts_by_state", "state", "alert_id"),
+    Index("alerts_by_state", "state", "UserID", "alert_id"),
     Index("alerts_by_mail", "mail_id"),
     Index("alerts_by_time", "Time"),
     **_OPTIONS,
