@@ -20,6 +20,8 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
+TRANSACTIONS_CSV = PROJECT_DIR / "data" / "transactions_unsupervised.csv"
+LABELS_CSV = PROJECT_DIR / "data" / "transactions_labels.csv"
 DEFAULT_DATABASE = "transactions"
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
