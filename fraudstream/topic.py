@@ -1,0 +1,201 @@
+"""Administration of the Kafka topic: make sure that it exists, say what it is and what it holds.
+
+Every function waits for a broker that is still starting and raises BrokerUnavailable when none answers
+in time; a broker that answers and refuses raises TopicError.
+"""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import tenacity
+from kafka import TopicPartition
+from kafka.admin import KafkaAdminClient, OffsetSpec
+from kafka.errors import (
+    InvalidReplicationFactorError,
+    KafkaConnectionError,
+    KafkaTimeoutError,
+    NodeNotReadyError,
+    RetriableError,
+    TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
+
+WAIT_S = 60.0
+_PROBE_S = 2.0
+_RETRY_S = 0.25
+_REQUEST_TIMEOUT_MS = 10_000
+_NO_ANSWER = (KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError)
+
+
+class BrokerUnavailable(Exception):
+    """No broker answers; the text names the address, the time waited and the setting."""
+
+    def __init__(self, bootstrap_servers: str, wait_s: float) -> None:
+        super().__init__(
+            f"No Kafka broker answered at {bootstrap_servers} within {wait_s:g} s. "
+            "Start the broker, or set KAFKA_BOOTSTRAP_SERVERS to its host:port."
+        )
+
+
+class TopicError(Exception):
+    """The broker answers, but refuses what is asked about the topic; the text says why."""
+
+
+class _NotReady(Exception):
+    """The broker answers, but has yet to finish its start."""
+
+
+@dataclass(frozen=True)
+class TopicInfo:
+    """A topic as the broker has it. A topic that is deleted and created anew has another `topic_id`."""
+
+    topic_id: str
+    partitions: tuple[int, ...]
+
+
+def ensure_topic(
+    bootstrap_servers: str,
+    topic: str,
+    partitions: int,
+    *,
+    replication_factor: int = 1,
+    wait_s: float = WAIT_S,
+    on_wait: Callable[[str], None] = lambda message: None,
+) -> TopicInfo:
+    """Create `topic` unless it exists, and describe it once each partition has a leader.
+
+    Whoever comes first creates it; an existing topic keeps its number of partitions. `on_wait` gets one
+    line for the user when the broker does not answer at once. Raises BrokerUnavailable, TopicError.
+    """
+    with _admin_client(bootstrap_servers, wait_s, on_wait) as admin:
+        attempts = tenacity.Retrying(
+            retry=tenacity.retry_if_exception_type(_NotReady),
+            stop=tenacity.stop_after_delay(max(wait_s, _PROBE_S)),
+            wait=tenacity.wait_fixed(_RETRY_S),
+            reraise=True,
+        )
+        try:
+            return attempts(_find_or_create, admin, topic, partitions, replication_factor)
+        except _NotReady as error:
+            raise TopicError(f"Topic {topic} is not ready after {wait_s:g} s: {error}") from error
+
+
+def offset_range(
+    bootstrap_servers: str, topic: str, partitions: Iterable[int], *, wait_s: float = WAIT_S
+) -> dict[int, tuple[int, int]]:
+    """For each partition (the earliest offset that Kafka still holds, the offset of the next record).
+
+    Raises BrokerUnavailable, and TopicError when the topic lacks one of the partitions.
+    """
+    wanted = [TopicPartition(topic, partition) for partition in partitions]
+    with _admin_client(bootstrap_servers, wait_s, lambda message: None) as admin:
+        try:
+            earliest = admin.list_partition_offsets(dict.fromkeys(wanted, OffsetSpec.EARLIEST))
+            latest = admin.list_partition_offsets(dict.fromkeys(wanted, OffsetSpec.LATEST))
+        except UnknownTopicOrPartitionError as error:
+            numbers = ", ".join(str(tp.partition) for tp in wanted)
+            raise TopicError(f"Kafka lacks topic {topic} or one of its partitions {numbers}.") from error
+    return {tp.partition: (earliest[tp].offset, latest[tp].offset) for tp in wanted}
+
+
+def server_list(bootstrap_servers: str) -> list[str]:
+    """The host:port items of KAFKA_BOOTSTRAP_SERVERS, as the Kafka clients want them."""
+    return [server.strip() for server in bootstrap_servers.split(",")]
+
+
+@contextmanager
+def _admin_client(
+    bootstrap_servers: str, wait_s: float, on_wait: Callable[[str], None]
+) -> Iterator[KafkaAdminClient]:
+    deadline = time.monotonic() + wait_s
+    try:
+        # A client that fails to connect leaves its thread behind, so none is made before a port is open.
+        _wait_for_listener(bootstrap_servers, wait_s, on_wait)
+        remaining_s = max(deadline - time.monotonic(), _PROBE_S)
+        admin = KafkaAdminClient(
+            bootstrap_servers=server_list(bootstrap_servers),
+            bootstrap_timeout_ms=remaining_s * 1000,
+            request_timeout_ms=_REQUEST_TIMEOUT_MS,
+        )
+        try:
+            yield admin
+        finally:
+            admin.close()
+    except (*_NO_ANSWER, OSError) as error:
+        raise BrokerUnavailable(bootstrap_servers, wait_s) from error
+
+
+def _wait_for_listener(bootstrap_servers: str, wait_s: float, on_wait: Callable[[str], None]) -> None:
+    """Return when one of the servers accepts a connection; raises OSError when none does in time."""
+
+    def tell(state: tenacity.RetryCallState) -> None:
+        if state.attempt_number == 1:
+            on_wait(f"Waiting up to {wait_s:g} s for the Kafka broker at {bootstrap_servers} ...")
+
+    tenacity.Retrying(
+        retry=tenacity.retry_if_exception_type(OSError),
+        stop=tenacity.stop_after_delay(wait_s),
+        wait=tenacity.wait_fixed(_RETRY_S),
+        before_sleep=tell,
+        reraise=True,
+    )(_knock, server_list(bootstrap_servers))
+
+
+def _knock(servers: list[str]) -> None:
+    refusals: list[OSError] = []
+    for server in servers:
+        host, _, port = server.rpartition(":")
+        try:
+            socket.create_connection((host.strip("[]"), int(port)), timeout=_PROBE_S).close()
+        except OSError as error:
+            refusals.append(error)
+        else:
+            return
+    raise refusals[-1]
+
+
+def _find_or_create(
+    admin: KafkaAdminClient, topic: str, partitions: int, replication_factor: int
+) -> TopicInfo:
+    """Raises _NotReady while the broker or the topic is still coming up."""
+    [description] = admin.describe_topics([topic])
+    error_type = for_code(description["error_code"])
+    if error_type is UnknownTopicOrPartitionError:
+        _create(admin, topic, partitions, replication_factor)
+        raise _NotReady("just created")
+    if issubclass(error_type, RetriableError):
+        raise _NotReady(error_type.__name__)
+    if description["error_code"]:
+        raise TopicError(f"Kafka refused to describe topic {topic}: {error_type.__name__}.")
+    return _topic_info(description)
+
+
+def _topic_info(description: dict[str, Any]) -> TopicInfo:
+    found = description["partitions"]
+    if not found or any(partition["leader_id"] < 0 for partition in found):
+        raise _NotReady("a partition has no leader")
+    return TopicInfo(
+        topic_id=str(description["topic_id"]),
+        partitions=tuple(sorted(partition["partition_index"] for partition in found)),
+    )
+
+
+def _create(admin: KafkaAdminClient, topic: str, partitions: int, replication_factor: int) -> None:
+    wanted = {topic: {"num_partitions": partitions, "replication_factor": replication_factor}}
+    [result] = admin.create_topics(wanted, raise_errors=False)["topics"]
+    error_type = for_code(result["error_code"])
+    if result["error_code"] == 0 or error_type is TopicAlreadyExistsError:
+        return
+    # A broker that has just started does not count itself among those that can hold a replica.
+    if error_type is InvalidReplicationFactorError or issubclass(error_type, RetriableError):
+        raise _NotReady(result["error_message"] or error_type.__name__)
+    raise TopicError(
+        f"Kafka refused to create topic {topic}: {result['error_message'] or error_type.__name__}"
+    )
