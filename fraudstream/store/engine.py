@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+from mysql.connector import HAVE_CEXT
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import NullPool
@@ -14,26 +17,42 @@ _SESSION = (
 )
 
 
-def make_engine(url: URL, *, pooled: bool = True, connect_timeout_s: int = 5) -> Engine:
+class DriverIncomplete(Exception):
+    """The driver's C extension, which the pipeline's speed rests on, could not be loaded."""
+
+
+def make_engine(
+    url: URL, *, pooled: bool = True, pure_python: bool = False, connect_timeout_s: int = 5
+) -> Engine:
     """An engine for `url`; nothing is connected yet.
 
     Transactions run READ COMMITTED: every read sees what has been committed, and no gap is locked.
     `pooled=False` opens one connection for each use (the writer, which must not be handed another).
+    `pure_python=True` does without the driver's C extension: for processes that load pyarrow before
+    this package (the dashboard) and read little. Raises DriverIncomplete where it is needed and missing.
     """
+    if not (pure_python or HAVE_CEXT):
+        raise DriverIncomplete(
+            "mysql-connector-python's C extension could not be loaded: reinstall requirements.txt, and import "
+            "fraudstream before pyarrow or pandas"
+        )
+    pool: dict[str, Any] = (
+        {"pool_pre_ping": True, "pool_recycle": 1800} if pooled else {"poolclass": NullPool}
+    )
     engine = create_engine(
         url,
         isolation_level="READ COMMITTED",
         connect_args={
             "charset": "utf8mb4",
             "collation": "utf8mb4_bin",
-            "use_pure": False,
+            "use_pure": pure_python,
             "connection_timeout": connect_timeout_s,
         },
-        **({"pool_pre_ping": True, "pool_recycle": 1800} if pooled else {"poolclass": NullPool}),
+        **pool,
     )
 
     @event.listens_for(engine, "connect")
-    def _prepare(dbapi_connection, _record) -> None:  # type: ignore[no-untyped-def]
+    def _prepare(dbapi_connection: Any, _record: Any) -> None:
         with dbapi_connection.cursor() as cursor:
             cursor.execute(_SESSION)
 

@@ -1,0 +1,41 @@
+"""Named locks of the database server: one holder at a time, freed when its connection ends."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sqlalchemy import Connection, text
+
+_MYSQL_LONGEST_NAME = 64
+
+
+def lock_name(database: str, purpose: str) -> str:
+    """`fraudstream:<database>:<purpose>`, its end replaced by a hash where that exceeds 64 characters."""
+    name = f"fraudstream:{database}:{purpose}"
+    if len(name) <= _MYSQL_LONGEST_NAME:
+        return name
+    digest = hashlib.sha256(name.encode()).hexdigest()[:16]
+    return f"{name[: _MYSQL_LONGEST_NAME - 17]}:{digest}"
+
+
+def acquire(connection: Connection, name: str, *, timeout_s: float) -> bool:
+    """Take the lock on this connection; False when another connection held it all the while."""
+    got = connection.scalar(text("SELECT GET_LOCK(:name, :timeout)"), {"name": name, "timeout": timeout_s})
+    connection.commit()
+    return got == 1
+
+
+@contextmanager
+def named_lock(connection: Connection, name: str, *, timeout_s: float) -> Iterator[None]:
+    """Hold the lock for the block. Raises TimeoutError naming it when it is not free in time."""
+    if not acquire(connection, name, timeout_s=timeout_s):
+        raise TimeoutError(f"the lock {name!r} was not free within {timeout_s:g} s: another process holds it")
+    try:
+        yield
+    finally:
+        if not connection.invalidated:
+            connection.rollback()
+            connection.execute(text("SELECT RELEASE_LOCK(:name)"), {"name": name})
+            connection.commit()
