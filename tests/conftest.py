@@ -1,0 +1,72 @@
+"""The real parts that tests run on: one embedded stack for the session, a database and a topic for each test."""
+
+from __future__ import annotations
+
+import secrets
+import signal
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from fraudstream.config import child_environment, load_settings
+from fraudstream.stack import Stack
+from tests.support.databases import fresh_databases
+
+
+def pytest_configure() -> None:
+    # By default SIGTERM ends pytest without its fixtures' clean-up, and the stack's processes would stay.
+    signal.signal(signal.SIGTERM, _interrupt)
+
+
+def _interrupt(signal_number: int, frame: object) -> None:
+    raise KeyboardInterrupt(f"signal {signal_number}")
+
+
+@pytest.fixture(scope="session")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A running embedded stack on free ports, with data of its own; downloads come from the user's cache.
+
+    A test that ends one of its services must start it again.
+    """
+    state_dir = tmp_path_factory.mktemp("stack")
+    stack = Stack(state_dir, load_settings().cache_dir, child_environment(), notice=print)
+    try:
+        stack.up(usual_ports=False)
+        yield stack
+    finally:
+        stack.reset()
+
+
+@pytest.fixture(scope="session")
+def new_database(request: pytest.FixtureRequest) -> Iterator[Callable[[], str]]:
+    """A function that makes an empty database and returns its SQLAlchemy URL, password included.
+
+    The databases are made on the server that MYSQL_URL names where it is set, else on the embedded stack.
+    """
+    if "MYSQL_URL" in child_environment():
+        url = load_settings().database_url.render_as_string(hide_password=False)
+        maker_url = user_url = url
+    else:
+        stack: Stack = request.getfixturevalue("stack")
+        maker_url, user_url = stack.mysql_admin_url(), stack.addresses().mysql
+    with fresh_databases(maker_url, user_url) as make:
+        yield make
+
+
+@pytest.fixture
+def database(new_database: Callable[[], str]) -> str:
+    """The SQLAlchemy URL of an empty database of the test's own, password included."""
+    return new_database()
+
+
+@pytest.fixture
+def topic() -> str:
+    """The name of a topic that does not exist yet."""
+    return f"transactions-{secrets.token_hex(6)}"
+
+
+@pytest.fixture
+def settings_env(stack: Stack, database: str, topic: str) -> dict[str, str]:
+    """The environment for a subprocess: the embedded stack's addresses, the test's own database and topic."""
+    variables = {**stack.addresses().environment(), "MYSQL_URL": database, "KAFKA_TOPIC": topic}
+    return child_environment(**variables)
