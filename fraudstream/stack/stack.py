@@ -169,6 +169,14 @@ class Stack:
             dashboard=f"http://{HOST}:{port['dashboard']}",
         )
 
+    def running_addresses(self) -> Addresses:
+        """The addresses of a stack that is up. Raises StackNotRunning naming what is not."""
+        status = self.status()
+        if status.addresses is None:
+            missing = ", ".join(service.name for service in status.services if service.state != "up")
+            raise StackNotRunning(f"the stack is not up ({missing}): python -m fraudstream stack up")
+        return status.addresses
+
     def mysql_admin_url(self) -> str:
         """The SQLAlchemy URL of the account that may create and drop databases."""
         return self._mysql.admin_url()
