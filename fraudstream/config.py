@@ -11,7 +11,7 @@ import os
 import re
 import shutil
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, available_timezones
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -174,6 +174,23 @@ class Settings(BaseSettings):
     @property
     def mail_is_configured(self) -> bool:
         return bool(self.sender_email and self.receiver_email)
+
+    @property
+    def mail_options(self) -> dict[str, Any]:
+        """What `alerting.mail_sender` is told of these settings. Holds the password: never print it."""
+        password = self.sender_password
+        return {
+            "sender": self.sender_email,
+            "password": password.get_secret_value() if password else None,
+            "recipients": self.receiver_email,
+            "host": self.smtp_host,
+            "port": self.smtp_port,
+            "security": self.smtp_security,
+            "dashboard_url": self.dashboard_url,
+            "tz": self.zone,
+            "digest_size": self.alert_digest_size,
+            "cooldown_s": self.alert_cooldown_seconds,
+        }
 
     @property
     def cache_dir(self) -> Path:

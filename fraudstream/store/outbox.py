@@ -24,6 +24,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random
 
 from fraudstream.store.clock import SERVER_NOW
+from fraudstream.store.errors import errno
 from fraudstream.store.status import State, set_status
 from fraudstream.store.tables import alert_holds, alerts, clean_data, mails
 
@@ -92,7 +93,7 @@ class _LostRace(Exception):
 
 def _may_succeed_again(error: BaseException) -> bool:
     if isinstance(error, DBAPIError):
-        return getattr(error.orig, "errno", None) in {_LOCK_WAIT_TIMEOUT, _DEADLOCK}
+        return errno(error) in {_LOCK_WAIT_TIMEOUT, _DEADLOCK}
     return isinstance(error, _LostRace)
 
 
@@ -396,6 +397,28 @@ def pending(engine: Engine) -> Counts:
         sent=count.get("sent", 0),
         failed=count.get("failed", 0),
     )
+
+
+@dataclass(frozen=True)
+class TroubledMail:
+    """A mail that some recipient has not accepted so far, and what the server said last."""
+
+    mail_id: int
+    state: str
+    attempts: int
+    last_error: str
+
+
+def troubled_mails(engine: Engine, *, limit: int) -> list[TroubledMail]:
+    """Mails that were given up or put off, the newest first."""
+    query = (
+        select(mails.c.mail_id, mails.c.state, mails.c.attempts, mails.c.last_error)
+        .where(mails.c.state.in_(["sending", "failed"]), mails.c.last_error.is_not(None))
+        .order_by(mails.c.mail_id.desc())
+        .limit(limit)
+    )
+    with engine.connect() as connection:
+        return [TroubledMail(*row) for row in connection.execute(query)]
 
 
 def _addresses(stored: str) -> tuple[str, ...]:

@@ -1,0 +1,1 @@
+"""Alert mails: composed purely, sent from the outbox, at least once and recognisably the same."""
