@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,12 +14,15 @@ import typer
 from fraudstream.config import (
     LABELS_CSV,
     TRANSACTIONS_CSV,
+    Settings,
     SettingsError,
     child_environment,
     load_settings,
 )
 
 if TYPE_CHECKING:
+    from sqlalchemy import Engine
+
     from fraudstream.stack import Stack
 
 app = typer.Typer(
@@ -32,6 +37,10 @@ stack_app = typer.Typer(
     no_args_is_help=True, help="The embedded stack: Kafka, a MySQL-compatible server and a mail inbox."
 )
 app.add_typer(stack_app, name="stack")
+
+
+alerts_app = typer.Typer(help="The alert outbox and its mails.")
+app.add_typer(alerts_app, name="alerts")
 
 
 @app.callback()
@@ -132,6 +141,72 @@ def _stack() -> Iterator[Stack]:
             )
     except (SettingsError, StackError) as error:
         typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+@alerts_app.callback(invoke_without_command=True)
+def alerts(context: typer.Context) -> None:
+    """Send alert mails in a process apart from the job (as `alerts run`), or look after the outbox."""
+    if context.invoked_subcommand is None:
+        alerts_run()
+
+
+@alerts_app.command("run")
+def alerts_run() -> None:
+    """Send alert mails until Ctrl-C or SIGTERM. Any number of senders may run, the job's own included."""
+    from fraudstream.alerting import mail_sender
+    from fraudstream.alerts.outbox import sending
+    from fraudstream.stop_signals import stop_on_signals
+
+    with _outbox() as (settings, engine):
+        logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(message)s")
+        stopped = stop_on_signals()
+        with sending(mail_sender(engine, **settings.mail_options)) as thread:
+            while thread.is_alive() and not stopped():
+                thread.join(0.2)
+    if not stopped():
+        raise typer.Exit(1)  # the thread has told why it ended
+
+
+@alerts_app.command("retry")
+def alerts_retry() -> None:
+    """Send mails again that were refused for good, to those in RECEIVER_EMAIL who have not got them."""
+    from fraudstream.store.outbox import retry_failed
+
+    with _outbox() as (settings, engine):
+        if not settings.receiver_email:
+            typer.echo("Error: RECEIVER_EMAIL is not set: there is nobody to send to", err=True)
+            raise typer.Exit(1)
+        typer.echo(f"retried={retry_failed(engine, settings.receiver_email)}")
+
+
+@alerts_app.command("status")
+def alerts_status() -> None:
+    """Count alerts that wait or are held back, and mails on their way, sent and failed, with errors."""
+    from fraudstream.store.outbox import pending, troubled_mails
+
+    with _outbox() as (_settings, engine):
+        counts, troubled = pending(engine), troubled_mails(engine, limit=10)
+    typer.echo(" ".join(f"{name}={number}" for name, number in asdict(counts).items()))
+    for mail in troubled:
+        typer.echo(f"mail {mail.mail_id} {mail.state} after {mail.attempts} attempts: {mail.last_error}")
+
+
+@contextmanager
+def _outbox() -> Iterator[tuple[Settings, Engine]]:
+    from sqlalchemy.exc import DBAPIError
+
+    from fraudstream.store.engine import make_engine
+
+    try:
+        settings = load_settings()
+        engine = make_engine(settings.database_url)
+        yield settings, engine
+    except SettingsError as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(1) from None
+    except DBAPIError as error:
+        typer.echo(f"Error: the database of MYSQL_URL cannot be used: {error.orig}", err=True)
         raise typer.Exit(1) from None
 
 
