@@ -225,6 +225,11 @@ def child_environment(**extra: str) -> dict[str, str]:
     return {**os.environ, **extra}
 
 
+def export(**variables: str) -> None:
+    """Set variables for this process and the children that it starts from now on."""
+    os.environ.update(variables)
+
+
 def program_on_path(name: str) -> Path | None:
     """Where `name` is on the PATH, symbolic links resolved, or None."""
     found = shutil.which(name)

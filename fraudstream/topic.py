@@ -6,19 +6,22 @@ in time; a broker that answers and refuses raises TopicError.
 
 from __future__ import annotations
 
+import logging
 import socket
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import tenacity
-from kafka import TopicPartition
+from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import KafkaAdminClient, OffsetSpec
 from kafka.errors import (
     InvalidReplicationFactorError,
     KafkaConnectionError,
+    KafkaError,
     KafkaTimeoutError,
     NodeNotReadyError,
     RetriableError,
@@ -27,7 +30,10 @@ from kafka.errors import (
     for_code,
 )
 
+log = logging.getLogger(__name__)
+
 WAIT_S = 60.0
+_LATEST_EVERY_S = 1.0
 _PROBE_S = 2.0
 _RETRY_S = 0.25
 _REQUEST_TIMEOUT_MS = 10_000
@@ -103,6 +109,50 @@ def offset_range(
             numbers = ", ".join(str(tp.partition) for tp in wanted)
             raise TopicError(f"Kafka lacks topic {topic} or one of its partitions {numbers}.") from error
     return {tp.partition: (earliest[tp].offset, latest[tp].offset) for tp in wanted}
+
+
+class LatestOffsets(AbstractContextManager["LatestOffsets"]):
+    """How far each partition reaches in Kafka, asked once a second in the background, for the lag.
+
+    While Kafka does not answer, the last answer stands; the job itself finds out and says so.
+    """
+
+    def __init__(self, bootstrap_servers: str, topic: str, partitions: Iterable[int]) -> None:
+        self._bootstrap_servers = bootstrap_servers
+        self._partitions = [TopicPartition(topic, partition) for partition in partitions]
+        self._latest: dict[int, int] = {}
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="latest-offsets", daemon=True)
+
+    def current(self) -> dict[int, int]:
+        """Partition -> offset of its next record; empty before the first answer."""
+        return dict(self._latest)
+
+    def __enter__(self) -> LatestOffsets:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _follow(self) -> None:
+        while not self._stop.is_set():
+            try:
+                consumer = KafkaConsumer(bootstrap_servers=server_list(self._bootstrap_servers))
+                try:
+                    self._ask_until_stopped(consumer)
+                finally:
+                    consumer.close()
+            except KafkaError as error:
+                log.debug("latest offsets: %s", error)
+                self._stop.wait(_LATEST_EVERY_S)
+
+    def _ask_until_stopped(self, consumer: KafkaConsumer) -> None:
+        while not self._stop.is_set():
+            ends = consumer.end_offsets(self._partitions)
+            self._latest = {partition.partition: offset for partition, offset in ends.items()}
+            self._stop.wait(_LATEST_EVERY_S)
 
 
 def server_list(bootstrap_servers: str) -> list[str]:

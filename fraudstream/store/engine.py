@@ -33,8 +33,8 @@ def make_engine(
     """
     if not (pure_python or HAVE_CEXT):
         raise DriverIncomplete(
-            "mysql-connector-python's C extension could not be loaded: reinstall requirements.txt, and import "
-            "fraudstream before pyarrow or pandas"
+            "mysql-connector-python's C extension could not be loaded: reinstall requirements.txt, and "
+            "import fraudstream before pyarrow or pandas"
         )
     pool: dict[str, Any] = (
         {"pool_pre_ping": True, "pool_recycle": 1800} if pooled else {"poolclass": NullPool}

@@ -7,6 +7,8 @@ seed system's. Columns of type DATETIME(6) that end in `_at`, `_until` or `kafka
 
 from __future__ import annotations
 
+from typing import Any
+
 from sqlalchemy import (
     BigInteger,
     CheckConstraint,
@@ -26,18 +28,26 @@ from fraudstream.schema import MAX_LENGTH
 
 metadata = MetaData()
 
-_OPTIONS = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin", "mysql_engine": "InnoDB"}
+_OPTIONS: dict[str, Any] = {
+    "mysql_charset": "utf8mb4",
+    "mysql_collate": "utf8mb4_bin",
+    "mysql_engine": "InnoDB",
+}
+    "mysql_charset": "utf8mb4",
+    "mysql_collate": "utf8mb4_bin",
+    "mysql_engine": "InnoDB",
+}
 
 
-def _instant(name: str, *, nullable: bool = False) -> Column:
+def _instant(name: str, *, nullable: bool = False) -> Column[Any]:
     return Column(name, DATETIME(fsp=6), nullable=nullable)
 
 
-def _field(name: str, *, nullable: bool = False, primary_key: bool = False) -> Column:
+def _field(name: str, *, nullable: bool = False, primary_key: bool = False) -> Column[Any]:
     return Column(name, String(MAX_LENGTH[name]), nullable=nullable, primary_key=primary_key)
 
 
-def _yes_no(name: str, *, primary_key: bool = False) -> Column:
+def _yes_no(name: str, *, primary_key: bool = False) -> Column[Any]:
     return Column(name, Enum("YES", "NO"), nullable=False, primary_key=primary_key)
 
 

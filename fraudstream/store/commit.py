@@ -1,0 +1,224 @@
+"""One micro-batch, one transaction: everything that the batch means, and where Kafka goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+from sqlalchemy import Connection, Table, delete, text
+from sqlalchemy import insert as plain_insert
+from sqlalchemy.dialects.mysql import Insert, insert
+
+from fraudstream.schema import FIELD_NAMES, KNOWN_NAMES, Outcome
+from fraudstream.store.offsets import StoredOffsets, lock_offsets, move_offsets
+from fraudstream.store.tables import (
+    alerts,
+    batch_metrics,
+    clean_data,
+    dead_letters,
+    pipeline_totals,
+    rollup_hourly,
+    user_history,
+)
+
+METRICS_KEPT = timedelta(days=7)
+_VERDICT = ("Is_Fraud", "score", "reasons")
+_POSITION = ("partition_id", "offset", "kafka_time")
+_ROLLUP_KEY = ("hour", *KNOWN_NAMES, "Is_Fraud")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A judged micro-batch: rows of JUDGED_ARROW, and the offsets that were read before it was computed."""
+
+    topic: str
+    topic_id: str
+    read_offsets: StoredOffsets
+    rows: pa.Table
+    model_version: str | None
+    started_at: datetime
+    latest_offsets: Mapping[int, int] = field(default_factory=dict)
+    stage_ms: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class BatchCounts:
+    """What became of the batch's records; `lag` is how many records Kafka still holds for the job."""
+
+    stored: int
+    flagged: int
+    duplicates: int
+    rejected: int
+    lag: int | None
+
+    @property
+    def records(self) -> int:
+        return self.stored + self.duplicates + self.rejected
+
+
+def commit_batch(connection: Connection, batch: Batch) -> BatchCounts:
+    """Write the whole batch. The caller's transaction makes it one: all of it, or none.
+
+    Raises OffsetsMoved, before anything is written, when another writer has committed in between.
+    A batch that is computed again after its commit finds its offsets passed and holds no row.
+    """
+    lock_offsets(connection, batch.topic, batch.read_offsets)
+    now: datetime = connection.execute(text("SELECT UTC_TIMESTAMP(6)")).scalar_one()
+    rows = _by_outcome(batch.rows)
+    moved = _next_offsets(batch.rows)
+    lag = _lag(batch, moved)
+    counts = _count(rows, lag)
+    _insert_transactions(connection, rows[Outcome.STORED], batch, now)
+    _insert_dead_letters(connection, rows[Outcome.REJECTED], batch, now)
+    _write_histories(connection, rows[Outcome.HISTORY])
+    _add_to_rollups(connection, rows[Outcome.STORED])
+    _insert_alerts(connection, rows[Outcome.STORED], now)
+    _add_to_totals(connection, batch.topic, counts, now)
+    _insert_metrics(connection, batch, counts, lag, now)
+    move_offsets(connection, batch.topic, batch.topic_id, moved)
+    return counts
+
+
+def _by_outcome(rows: pa.Table) -> dict[Outcome, pa.Table]:
+    return {outcome: rows.filter(pc.equal(rows["outcome"], outcome.value)) for outcome in Outcome}
+
+
+def _next_offsets(rows: pa.Table) -> dict[int, int]:
+    """The offset behind the last record of each partition that the batch holds."""
+    records = rows.filter(pc.is_valid(rows["offset"]))
+    last = records.group_by("partition_id").aggregate([("offset", "max")])
+    return {row["partition_id"]: row["offset_max"] + 1 for row in last.to_pylist()}
+
+
+def _lag(batch: Batch, moved: Mapping[int, int]) -> dict[int, int]:
+    reached = {**batch.read_offsets.next_offsets, **moved}
+    return {
+        partition: max(0, latest - reached.get(partition, 0))
+        for partition, latest in sorted(batch.latest_offsets.items())
+    }
+
+
+def _count(rows: Mapping[Outcome, pa.Table], lag: Mapping[int, int]) -> BatchCounts:
+    stored = rows[Outcome.STORED]
+    return BatchCounts(
+        stored=len(stored),
+        flagged=pc.sum(pc.equal(stored["Is_Fraud"], "YES")).as_py() or 0,
+        duplicates=len(rows[Outcome.DUPLICATE]),
+        rejected=len(rows[Outcome.REJECTED]),
+        lag=sum(lag.values()) if lag else None,
+    )
+
+
+def _insert_transactions(connection: Connection, stored: pa.Table, batch: Batch, now: datetime) -> None:
+    columns = stored.select([*FIELD_NAMES, *_VERDICT, *_POSITION])
+    same = {"model_version": batch.model_version, "topic_id": batch.topic_id, "processed_at": now}
+    _insert(connection, clean_data, columns, **same)
+
+
+def _insert_dead_letters(connection: Connection, rejected: pa.Table, batch: Batch, now: datetime) -> None:
+    columns = rejected.select([*_POSITION, "key", "value", "detail"]).append_column(
+        "reason", rejected["rejection"]
+    )
+    same = {"topic": batch.topic, "topic_id": batch.topic_id, "rejected_at": now}
+    _insert(connection, dead_letters, columns, **same)
+
+
+def _write_histories(connection: Connection, histories: pa.Table) -> None:
+    statement = insert(user_history)
+    _insert(
+        connection,
+        statement.on_duplicate_key_update(history=statement.inserted.history),
+        histories.select(["UserID", "history"]),
+    )
+
+
+def _add_to_rollups(connection: Connection, stored: pa.Table) -> None:
+    keyed = stored.append_column("hour", pc.floor_temporal(stored["Time"], unit="hour"))
+    for name in KNOWN_NAMES:
+        column = pc.fill_null(keyed[name], "")
+        keyed = keyed.set_column(keyed.column_names.index(name), name, column)
+    sums = keyed.group_by(list(_ROLLUP_KEY)).aggregate([("Amount", "sum"), ("Amount", "count")])
+    # Always in one order, so that two writers could only wait for each other, never deadlock.
+    sums = sums.sort_by([(name, "ascending") for name in _ROLLUP_KEY])
+    statement = insert(rollup_hourly)
+    _insert(
+        connection,
+        statement.on_duplicate_key_update(
+            transactions=rollup_hourly.c.transactions + statement.inserted.transactions,
+            amount=rollup_hourly.c.amount + statement.inserted.amount,
+        ),
+        sums.rename_columns({"Amount_sum": "amount", "Amount_count": "transactions"}),
+    )
+
+
+def _insert_alerts(connection: Connection, stored: pa.Table, now: datetime) -> None:
+    flagged = stored.filter(pc.equal(stored["Is_Fraud"], "YES"))
+    columns = flagged.select(["TransactionID", "UserID", "Time"])
+    _insert(connection, alerts, columns, state="waiting", created_at=now)
+
+
+def _add_to_totals(connection: Connection, topic: str, counts: BatchCounts, now: datetime) -> None:
+    added = {
+        "stored": counts.stored,
+        "flagged": counts.flagged,
+        "duplicates": counts.duplicates,
+        "rejected": counts.rejected,
+    }
+    statement = insert(pipeline_totals).values(topic=topic, updated_at=now, **added)
+    connection.execute(
+        statement.on_duplicate_key_update(
+            updated_at=statement.inserted.updated_at,
+            **{name: pipeline_totals.c[name] + statement.inserted[name] for name in added},
+        )
+    )
+
+
+def _insert_metrics(
+    connection: Connection, batch: Batch, counts: BatchCounts, lag: Mapping[int, int], now: datetime
+) -> None:
+    connection.execute(
+        plain_insert(batch_metrics).values(
+            topic=batch.topic,
+            started_at=batch.started_at,
+            committed_at=now,
+            stored=counts.stored,
+            flagged=counts.flagged,
+            duplicates=counts.duplicates,
+            rejected=counts.rejected,
+            lag=counts.lag,
+            lag_by_partition=_json({str(partition): behind for partition, behind in lag.items()}),
+            stage_ms=_json({stage: round(ms, 1) for stage, ms in batch.stage_ms.items()}),
+            latency_ms=_json(_latency_ms(batch.rows, now)),
+            model_version=batch.model_version,
+        )
+    )
+    connection.execute(delete(batch_metrics).where(batch_metrics.c.committed_at < now - METRICS_KEPT))
+
+
+def _latency_ms(rows: pa.Table, now: datetime) -> dict[str, float]:
+    """Produced -> committed, by the records' Kafka timestamps: milliseconds, percentiles over the batch."""
+    times = rows["kafka_time"].drop_null()
+    if len(times) == 0:
+        return {}
+    produced_us = times.cast(pa.timestamp("us")).cast(pa.int64())
+    now_us = pa.scalar(now, pa.timestamp("us")).cast(pa.int64())
+    ages = pc.quantile(pc.subtract(now_us, produced_us), q=[0.5, 0.95, 0.99])
+    return {
+        name: round(age / 1000, 1) for name, age in zip(("p50", "p95", "p99"), ages.to_pylist(), strict=True)
+    }
+
+
+def _insert(connection: Connection, into: Table | Insert, rows: pa.Table, **same: object) -> None:
+    """Insert all rows, with `same` in every row; nothing happens where there are none."""
+    if len(rows) == 0:
+        return
+    statement = plain_insert(into) if isinstance(into, Table) else into
+    connection.execute(statement, [{**row, **same} for row in rows.to_pylist()])
+
+
+def _json(value: object) -> str:
+    return orjson.dumps(value).decode()

@@ -1,0 +1,426 @@
+"""The stream: Spark session, Kafka source, the batch handler, and the loop that keeps it going."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import shutil
+import socket
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from py4j.protocol import Py4JError
+from pyspark import Broadcast
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+from sqlalchemy import Engine
+from sqlalchemy.engine import URL
+from sqlalchemy.exc import DBAPIError
+
+from fraudstream import model as models
+from fraudstream import resume, topic
+from fraudstream.cleaning import clean, drop_committed
+from fraudstream.model import ModelError
+from fraudstream.rules import load_rules
+from fraudstream.schema import CLEANED_ARROW, JUDGED_ARROW, Outcome, Rejection, spark_schema
+from fraudstream.scoring import Claims, FindStored, Judge, judge_partition
+from fraudstream.store.commit import Batch, BatchCounts, commit_batch
+from fraudstream.store.engine import make_engine
+from fraudstream.store.errors import permanent_cause
+from fraudstream.store.locks import lock_name
+from fraudstream.store.migrate import migrate
+from fraudstream.store.offsets import OffsetsMoved, StoredOffsets, read_offsets
+from fraudstream.store.status import set_status
+from fraudstream.store.transactions import StoredTransactions
+from fraudstream.store.writer import Writer, WriterLost, become_writer
+
+log = logging.getLogger(__name__)
+
+PROJECT_DIR = Path(__file__).resolve().parent.parent
+_RENAME_BASED = "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
+_FIRST_RETRY_S, _LONGEST_RETRY_S = 1.0, 30.0
+_POLL_S = 0.2
+
+
+class JobStopped(Exception):
+    """The job cannot go on until somebody mends what the text names."""
+
+
+@dataclass(frozen=True)
+class JobConfig:
+    """What the job needs to know; `checkpoint_root` may be any scratch folder on the driver."""
+
+    bootstrap_servers: str
+    topic: str
+    partitions: int
+    database: URL
+    model_dir: Path
+    max_records_per_batch: int
+    trigger_interval_s: float
+    checkpoint_root: Path | None = None
+
+
+def build_session(
+    *, master: str, zone: str, driver_memory: str, jars: Sequence[Path], log_level: str = "ERROR"
+) -> SparkSession:
+    """A session tuned for short micro-batches on few cores; `zone` is the zone of the times in the data."""
+    cores = os.cpu_count() or 2
+    options = {
+        "spark.jars": ",".join(str(jar) for jar in jars),
+        "spark.driver.memory": driver_memory,
+        "spark.driver.host": "127.0.0.1" if master.startswith("local") else socket.gethostname(),
+        "spark.executorEnv.PYTHONPATH": str(PROJECT_DIR),
+        "spark.sql.session.timeZone": zone,
+        "spark.sql.shuffle.partitions": str(cores),
+        "spark.sql.adaptive.enabled": "false",
+        "spark.sql.execution.arrow.maxRecordsPerBatch": "1000000",
+        # HotSpot never compiles a method of more bytes than this; such a query runs interpreted.
+        "spark.sql.codegen.hugeMethodLimit": "8000",
+        "spark.sql.streaming.checkpointFileManagerClass": _RENAME_BASED,
+        "spark.ui.showConsoleProgress": "false",
+    }
+    builder = SparkSession.builder.master(master).appName("fraudstream")
+    for name, value in options.items():
+        builder = builder.config(name, value)
+    session = builder.getOrCreate()
+    session.sparkContext.setLogLevel(log_level)
+    return session
+
+
+class Job:
+    """Kafka -> cleaned -> judged -> MySQL, exactly once, for as long as it is not told to stop."""
+
+    def __init__(self, session: SparkSession, config: JobConfig, *, stopped: Callable[[], bool]) -> None:
+        self._session = session
+        self._config = config
+        self._stopped = stopped
+        self._engine = make_engine(config.database, pooled=False)
+        self._failure: BaseException | None = None
+        self._batch_running = threading.Lock()
+        self._model = _ModelInUse(session, config.model_dir)
+
+    def run(self) -> None:
+        """Run until `stopped` says so. Raises JobStopped when only a person can help.
+
+        Any other error ends the query, frees the lock, and is followed by a new start from the stored
+        offsets, after a pause that grows from one to thirty seconds while no batch succeeds.
+        """
+        pause_s = _FIRST_RETRY_S
+        while not self._stopped():
+            started = time.monotonic()
+            try:
+                self._run_as_writer()
+            except (ModelError, resume.TopicGap, topic.TopicError) as error:
+                raise JobStopped(str(error)) from error
+            except DBAPIError as error:
+                if cause := permanent_cause(error):
+                    raise JobStopped(cause) from error
+                log.error("database trouble: %s", error.orig)
+            except (WriterLost, OffsetsMoved, topic.BrokerUnavailable, TimeoutError) as error:
+                log.error("%s", error)
+            except (PySparkException, Py4JError) as error:
+                log.error("the query failed: %s", _first_line(error))
+            else:
+                continue
+            if time.monotonic() - started > _LONGEST_RETRY_S:
+                pause_s = _FIRST_RETRY_S
+            log.info("starting again in %g s", pause_s)
+            self._pause(pause_s)
+            pause_s = min(2 * pause_s, _LONGEST_RETRY_S)
+
+    def _pause(self, seconds: float) -> None:
+        ends = time.monotonic() + seconds
+        while not self._stopped() and time.monotonic() < ends:
+            time.sleep(_POLL_S)
+
+    def _run_as_writer(self) -> None:
+        migrate(self._engine)
+        lock = lock_name(self._config.database.database or "", self._config.topic)
+        holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+        writer = become_writer(self._engine, lock, holder=holder, stopped=self._stopped)
+        if writer is None:
+            return
+        with writer:
+            self._run_query(writer)
+
+    def _run_query(self, writer: Writer) -> None:
+        self._model.load()
+        self._model.report(self._engine)
+        info, starting = self._where_to_start(writer)
+        self._failure = None
+        with (
+            _scratch_checkpoint(self._config.checkpoint_root) as checkpoint,
+            topic.LatestOffsets(
+                self._config.bootstrap_servers, self._config.topic, info.partitions
+            ) as latest,
+        ):
+            handler = partial(self._handle, writer, info.topic_id, latest)
+            query = (
+                self._source(starting)
+                .writeStream.foreachBatch(handler)
+                .option("checkpointLocation", str(checkpoint))
+                .trigger(processingTime=f"{self._config.trigger_interval_s} seconds")
+                .start()
+            )
+            print("Streaming started", flush=True)  # noqa: T201
+            print(f"Spark UI: {self._session.sparkContext.uiWebUrl}", flush=True)  # noqa: T201
+            print("Waiting for data...", flush=True)  # noqa: T201
+            try:
+                while not (self._stopped() or query.awaitTermination(_POLL_S)):  # type: ignore[arg-type]
+                    pass
+            except PySparkException:
+                # What the handler raised says more than Spark's account of it.
+                if self._failure is not None:
+                    raise self._failure from None
+                raise
+            finally:
+                with self._batch_running:
+                    pass  # a running batch is finished first; one that begins later sees that it is over
+                query.stop()
+
+    def _where_to_start(self, writer: Writer) -> tuple[topic.TopicInfo, dict[int, int]]:
+        servers, name = self._config.bootstrap_servers, self._config.topic
+        info = topic.ensure_topic(servers, name, self._config.partitions, on_wait=log.info)
+        with writer.transaction() as connection:
+            stored = read_offsets(connection, name)
+        starting = resume.starting_offsets(
+            name,
+            stored_topic_id=stored.topic_id,
+            stored=stored.next_offsets,
+            topic_id=info.topic_id,
+            ranges=topic.offset_range(servers, name, info.partitions),
+        )
+        return info, starting
+
+    def _source(self, starting: dict[int, int]) -> DataFrame:
+        by_partition = {str(partition): offset for partition, offset in starting.items()}
+        return (
+            self._session.readStream.format("kafka")
+            .option("kafka.bootstrap.servers", self._config.bootstrap_servers)
+            .option("subscribe", self._config.topic)
+            .option("startingOffsets", json.dumps({self._config.topic: by_partition}))
+            .option("failOnDataLoss", "true")
+            .option("maxOffsetsPerTrigger", self._config.max_records_per_batch)
+            .option("kafka.max.poll.records", 10_000)
+            # The default of half a second is most of a lone record's latency.
+            .option("kafka.fetch.max.wait.ms", 20)
+            .load()
+        )
+
+    def _handle(
+        self, writer: Writer, topic_id: str, latest: topic.LatestOffsets, records: DataFrame, _batch: int
+    ) -> None:
+        """One micro-batch. What it raises stops the query, and `run` decides what comes next."""
+        with self._batch_running:
+            if self._stopped():
+                return
+            try:
+                self._model.refresh(self._engine)
+                self._process(writer, topic_id, latest, records)
+            except BaseException as error:
+                self._failure = error
+                raise
+
+    def _process(
+        self, writer: Writer, topic_id: str, latest: topic.LatestOffsets, records: DataFrame
+    ) -> None:
+        clock = _Stopwatch()
+        started_at = datetime.now(UTC)
+        with writer.transaction() as connection:
+            stored = read_offsets(connection, self._config.topic)
+        clock.lap("offsets")
+        rows = self._judge(records, stored)
+        clock.lap("judge")
+        if len(rows) == 0:
+            return
+        batch = Batch(
+            topic=self._config.topic,
+            topic_id=topic_id,
+            read_offsets=stored,
+            rows=rows,
+            model_version=self._model.version,
+            started_at=started_at,
+            latest_offsets=latest.current(),
+            stage_ms=clock.laps_ms,
+        )
+        with writer.transaction() as connection:
+            counts = commit_batch(connection, batch)
+        clock.lap("commit")
+        _log_batch(counts, clock)
+
+    def _judge(self, records: DataFrame, stored: StoredOffsets) -> pa.Table:
+        """The records that are not committed yet, judged on the executors: rows of JUDGED_ARROW."""
+        fresh = records.transform(lambda frame: drop_committed(frame, dict(stored.next_offsets)))
+        work = _PartitionWork(self._model.judge, StoredTransactions(self._config.database), Claims())
+        rows = _run_on_executors(fresh, work)
+        if clashes := find_clashes(rows):
+            rows = _run_on_executors(fresh, replace(work, claims=clashes))
+        return _with_original_bytes(rows, fresh)
+
+
+@dataclass(frozen=True)
+class _PartitionWork:
+    """What an executor does with its share of a batch; pickled with the task."""
+
+    judge: Broadcast[Judge]
+    find_stored: FindStored
+    claims: Claims
+
+    def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        present = [batch for batch in batches if batch.num_rows]
+        if present:
+            cleaned = pa.Table.from_batches(present).cast(CLEANED_ARROW)
+            judged = judge_partition(
+                cleaned, judge=self.judge.value, find_stored=self.find_stored, claims=self.claims
+            )
+            yield from judged.combine_chunks().to_batches()
+
+
+def _run_on_executors(records: DataFrame, work: _PartitionWork) -> pa.Table:
+    """All of a user's rows meet in one partition, as the features need them to."""
+    judged = (
+        records.transform(clean).repartition(F.col("UserID")).mapInArrow(work, spark_schema(JUDGED_ARROW))
+    )
+    return judged.toArrow().cast(JUDGED_ARROW)
+
+
+def find_clashes(rows: pa.Table) -> Claims | None:
+    """The ids that several users' rows took in one batch, each with its earliest row; None without any."""
+    stored = rows.filter(pc.equal(rows["outcome"], Outcome.STORED.value))
+    counts = pc.value_counts(stored["TransactionID"].combine_chunks())
+    repeated = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+    if len(repeated) == 0:
+        return None
+    candidates = stored.filter(pc.is_in(stored["TransactionID"], value_set=repeated))
+    winners: dict[str, tuple[int, int]] = {}
+    in_order = candidates.sort_by(
+        [("kafka_time", "ascending"), ("partition_id", "ascending"), ("offset", "ascending")]
+    )
+    for row in in_order.select(["TransactionID", "partition_id", "offset"]).to_pylist():
+        winners.setdefault(row["TransactionID"], (row["partition_id"], row["offset"]))
+    return Claims(winners)
+
+
+def _with_original_bytes(rows: pa.Table, records: DataFrame) -> pa.Table:
+    """Key and value for conflicting duplicates: they were usable until then, so the bytes stayed behind."""
+    conflicting = pc.fill_null(pc.equal(rows["rejection"], Rejection.CONFLICTING_DUPLICATE.value), False)
+    missing = rows.filter(conflicting)
+    if len(missing) == 0:
+        return rows
+    positions = missing.select(["partition_id", "offset"]).to_pylist()
+    wanted = records.sparkSession.createDataFrame(
+        [(row["partition_id"], row["offset"]) for row in positions], "partition int, offset long"
+    )
+    found = records.join(F.broadcast(wanted), ["partition", "offset"]).select(
+        "partition", "offset", "key", "value"
+    )
+    originals = {
+        (row["partition"], row["offset"]): (row["key"], row["value"]) for row in found.toArrow().to_pylist()
+    }
+    bytes_of = [originals[row["partition_id"], row["offset"]] for row in positions]
+    for position, name in enumerate(("key", "value")):
+        column = pa.array([pair[position] for pair in bytes_of], pa.binary())
+        missing = missing.set_column(missing.column_names.index(name), JUDGED_ARROW.field(name), column)
+    return pa.concat_tables([rows.filter(pc.invert(conflicting)), missing])
+
+
+class _ModelInUse:
+    """The rules and the model that the executors judge by; a new model is taken up between batches."""
+
+    def __init__(self, session: SparkSession, directory: Path) -> None:
+        self._session = session
+        self._directory = directory
+        self._rules = load_rules()
+        self._broadcast: Broadcast[Judge] | None = None
+        self._refused: str | None = None
+        self.version: str | None = None
+
+    @property
+    def judge(self) -> Broadcast[Judge]:
+        assert self._broadcast is not None, "load() comes first"
+        return self._broadcast
+
+    def load(self) -> None:
+        """Take up the current model, or the rules alone where there is none. Raises ModelError."""
+        model = models.load(self._directory)
+        old, self._broadcast = (
+            self._broadcast,
+            self._session.sparkContext.broadcast(Judge(self._rules, model)),
+        )
+        self.version = model.metadata.version if model else None
+        self._refused = None
+        if old is not None:
+            old.destroy()
+        log.info("model: %s", self.version or "none, the rules alone decide")
+
+    def refresh(self, engine: Engine) -> None:
+        """Load the model anew when another is current; one that cannot be used is reported and left."""
+        current = models.current_version(self._directory)
+        if current in (self.version, self._refused):
+            return
+        try:
+            self.load()
+        except ModelError as error:
+            self._refused = current
+            log.error("%s; the present model %s stays", error, self.version)
+            set_status(engine, "model", "error", str(error))
+        else:
+            self.report(engine)
+
+    def report(self, engine: Engine) -> None:
+        """Tell the dashboard which model decides."""
+        if self.version:
+            set_status(engine, "model", "ok", f"model {self.version}")
+        else:
+            set_status(engine, "model", "warning", "no model: the rules alone decide")
+
+
+class _Stopwatch:
+    def __init__(self) -> None:
+        self.laps_ms: dict[str, float] = {}
+        self._last = time.perf_counter()
+
+    def lap(self, stage: str) -> None:
+        now = time.perf_counter()
+        self.laps_ms[stage] = (now - self._last) * 1000
+        self._last = now
+
+
+def _log_batch(counts: BatchCounts, clock: _Stopwatch) -> None:
+    stages = " ".join(f"{stage}={ms:.0f}ms" for stage, ms in clock.laps_ms.items())
+    lag = "?" if counts.lag is None else counts.lag
+    log.info(
+        "batch rows=%d flagged=%d rejected=%d duplicates=%d lag=%s %s",
+        counts.records,
+        counts.flagged,
+        counts.rejected,
+        counts.duplicates,
+        lag,
+        stages,
+    )
+
+
+@contextmanager
+def _scratch_checkpoint(root: Path | None) -> Iterator[Path]:
+    """A fresh folder for Spark's own bookkeeping, which nothing is ever read from again."""
+    folder = Path(tempfile.mkdtemp(prefix="fraudstream-checkpoint-", dir=root))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n", 1)[0]
