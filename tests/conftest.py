@@ -1,4 +1,4 @@
-"""The real parts that tests run on: one embedded stack for the session, a database and a topic for each test."""
+"""The real parts that tests run on: one embedded stack for all, a database and a topic for each test."""
 
 from __future__ import annotations
 

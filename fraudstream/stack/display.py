@@ -44,7 +44,7 @@ def status_text(status: Status) -> str:
     rows = [(service.name, service.state, service.address, service.version) for service in status.services]
     if status.addresses:
         rows.append(("smtp", "up", status.addresses.smtp, None))
-        rows.append(("dashboard", "not part of it", status.addresses.dashboard, None))
+        rows.append(("dashboard", "to be started", status.addresses.dashboard, None))
     return "\n".join(
         f"{name:<10} {state:<15} {address or '-':<24} {version or ''}".rstrip()
         for name, state, address, version in rows

@@ -6,7 +6,8 @@ import base64
 import logging
 import shutil
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -100,15 +101,20 @@ def new_cluster_id() -> str:
 
 def cluster_id_at(bootstrap_servers: str) -> str | None:
     """The id of the cluster that answers there, or None when none does."""
-    # The client tells of each refused connection; here that is the expected case.
-    logging.getLogger("kafka").setLevel(logging.CRITICAL)
-    try:
+    with _quiet_client(), suppress(KafkaError):
         client = KafkaAdminClient(bootstrap_servers=bootstrap_servers, request_timeout_ms=3000)
-    except KafkaError:
-        return None
+        with closing(client):
+            return client.describe_cluster().get("cluster_id")
+    return None
+
+
+@contextmanager
+def _quiet_client() -> Iterator[None]:
+    # The client warns of each refused connection; of a broker that is still starting, that is no news.
+    logger = logging.getLogger("kafka")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
     try:
-        return client.describe_cluster().get("cluster_id")
-    except KafkaError:
-        return None
+        yield
     finally:
-        client.close()
+        logger.setLevel(level)

@@ -1,0 +1,49 @@
+"""What the stack tells programs: settings as environment variables, and as lines for a shell."""
+
+from __future__ import annotations
+
+import subprocess
+
+import pytest
+
+from fraudstream.config import load_settings
+from fraudstream.stack import Addresses
+from fraudstream.stack.addresses import export_lines
+
+ADDRESSES = Addresses(
+    kafka="127.0.0.1:9092",
+    mysql="mysql+mysqlconnector://fraudstream:p%40ss@127.0.0.1:3307/transactions",
+    smtp="127.0.0.1:1026",
+    inbox="http://127.0.0.1:8025",
+    dashboard="http://127.0.0.1:8501",
+)
+
+
+def test_json_and_back() -> None:
+    assert Addresses.from_json(ADDRESSES.to_json()) == ADDRESSES
+
+
+def test_the_settings_understand_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in ADDRESSES.environment().items():
+        monkeypatch.setenv(name, value)
+    settings = load_settings()
+    assert settings.kafka_bootstrap_servers == ADDRESSES.kafka
+    assert settings.database_url.render_as_string(hide_password=False) == ADDRESSES.mysql
+    assert (settings.smtp_host, settings.smtp_port, settings.smtp_security) == ("127.0.0.1", 1026, "none")
+    assert settings.dashboard_url == ADDRESSES.dashboard
+    assert settings.mail_is_configured
+
+
+def test_streamlit_is_told_only_of_an_unusual_port() -> None:
+    assert "STREAMLIT_SERVER_PORT" not in ADDRESSES.environment()
+    elsewhere = Addresses(**{**ADDRESSES.__dict__, "dashboard": "http://127.0.0.1:20123"})
+    assert elsewhere.environment()["STREAMLIT_SERVER_PORT"] == "20123"
+
+
+@pytest.mark.parametrize(
+    "value", ["plain", "two words", "$HOME `id` $(id)", "it's", 'a "quote"', "a\nb", "", "*"]
+)
+def test_a_shell_reads_back_exactly_what_was_exported(value: str) -> None:
+    script = export_lines({"FIRST": "1", "VALUE": value}) + '\nsh -c \'printf "%s" "$VALUE"\''
+    told = subprocess.run(["/bin/sh", "-c", script], capture_output=True, text=True, check=True)
+    assert told.stdout == value
