@@ -33,10 +33,6 @@ _OPTIONS: dict[str, Any] = {
     "mysql_collate": "utf8mb4_bin",
     "mysql_engine": "InnoDB",
 }
-    "mysql_charset": "utf8mb4",
-    "mysql_collate": "utf8mb4_bin",
-    "mysql_engine": "InnoDB",
-}
 
 
 def _instant(name: str, *, nullable: bool = False) -> Column[Any]:

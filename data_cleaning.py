@@ -1,0 +1,111 @@
+"""The stream: Kafka -> cleaned and judged by Spark -> MySQL, with alert mails from the outbox.
+
+Start as many copies as you like: one writes, the others stand by. Ctrl-C or SIGTERM ends it after the
+batch that is running. Exit code: 0 stopped on request, 1 it cannot go on, 2 the settings are wrong.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fraudstream.alerting import mail_sender
+from fraudstream.config import Settings, SettingsError, child_environment, export, load_settings
+from fraudstream.stack import StackError
+from fraudstream.stack.artifacts import Artifacts
+from fraudstream.stack.display import download_bars
+from fraudstream.stack.java import find_java, java_home
+from fraudstream.stop_signals import stop_on_signals
+from fraudstream.store.engine import make_engine
+from fraudstream.streaming import Job, JobConfig, JobStopped, build_session
+
+app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
+log = logging.getLogger("fraudstream")
+
+
+@app.command()
+def main(
+    master: Annotated[str | None, typer.Option(help="Spark master. [default: SPARK_MASTER]")] = None,
+    trigger: Annotated[
+        float | None, typer.Option(min=0, help="Seconds between batches; 0 = as soon as there is data.")
+    ] = None,
+    max_records: Annotated[int | None, typer.Option(min=1, help="Most records in one batch.")] = None,
+    alerts: Annotated[bool, typer.Option(help="Send alert mails from this process, too.")] = True,
+) -> None:
+    """Clean, judge and store the transactions of the Kafka topic."""
+    given = {
+        "spark_master": master,
+        "trigger_interval_seconds": trigger,
+        "max_records_per_batch": max_records,
+    }
+    try:
+        settings = load_settings(**{name: value for name, value in given.items() if value is not None})
+        run(settings, alerts=alerts)
+    except SettingsError as error:
+        typer.secho(str(error), fg="red", err=True)
+        raise typer.Exit(2) from None
+    except (JobStopped, StackError) as error:
+        typer.secho(f"Stopped: {error}", fg="red", err=True)
+        raise typer.Exit(1) from None
+
+
+def run(settings: Settings, *, alerts: bool) -> None:
+    """Run the job until it is told to stop; alert mails go out beside it, never in its way."""
+    logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(message)s")
+    for chatty in ("kafka", "py4j"):
+        logging.getLogger(chatty).setLevel(logging.CRITICAL)  # their troubles come to us as exceptions
+    jars = spark_connector_jars(settings)
+    session = build_session(
+        master=settings.spark_master, zone=settings.tz, driver_memory=settings.spark_driver_memory, jars=jars
+    )
+    config = JobConfig(
+        bootstrap_servers=settings.kafka_bootstrap_servers,
+        topic=settings.kafka_topic,
+        partitions=settings.kafka_partitions,
+        database=settings.database_url,
+        model_dir=settings.model_dir,
+        max_records_per_batch=settings.max_records_per_batch,
+        trigger_interval_s=settings.trigger_interval_seconds,
+    )
+    job = Job(session, config, stopped=stop_on_signals())
+    if alerts:
+        with alert_mails(settings):
+            job.run()
+    else:
+        job.run()
+    session.stop()
+    log.info("stopped")
+
+
+def spark_connector_jars(settings: Settings) -> list[Path]:
+    """The Kafka connector's jars, fetched once; JAVA_HOME is set to the Java that was found."""
+    java = find_java(child_environment(), settings.cache_dir)
+    export(JAVA_HOME=str(java_home(java)))
+    with download_bars() as progress:
+        return Artifacts(
+            settings.cache_dir, lambda: java, child_environment(), progress=progress
+        ).spark_connector_jars()
+
+
+@contextmanager
+def alert_mails(settings: Settings) -> Iterator[None]:
+    """Send mails from the outbox in a thread of its own until the block ends."""
+    stop = threading.Event()
+    sender = mail_sender(make_engine(settings.database_url), **settings.mail_options)
+    thread = threading.Thread(target=sender.run, args=(stop,), name="alert-mails", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+if __name__ == "__main__":
+    app()
