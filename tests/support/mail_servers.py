@@ -1,0 +1,157 @@
+"""Real SMTP servers that do as a test tells them: accept, refuse, put off, delay, drop, speak slowly."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from email import message_from_bytes
+from email.message import EmailMessage
+from email.policy import default
+from typing import Any
+
+from aiosmtpd.controller import Controller
+from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+
+from fraudstream.stack.ports import choose
+
+
+@dataclass(frozen=True)
+class Received:
+    """One mail that the server took, for the recipients that it had accepted."""
+
+    recipients: tuple[str, ...]
+    content: bytes
+
+    @property
+    def message(self) -> EmailMessage:
+        message = message_from_bytes(self.content, policy=default)
+        assert isinstance(message, EmailMessage)
+        return message
+
+
+@dataclass
+class MailServer:
+    """What the server answers, to be changed at any time, and what it has seen.
+
+    `on_rcpt` maps an address to a reply; `drop_at` names the command ("RCPT", "DATA") after whose work
+    the connection is cut without an answer; a mail cut off at DATA counts as received.
+    """
+
+    on_mail: str = "250 OK"
+    on_rcpt: dict[str, str] = field(default_factory=dict)
+    on_data: str = "250 OK"
+    drop_at: str | None = None
+    data_delay_s: float = 0.0
+    port: int = 0
+    received: list[Received] = field(default_factory=list)
+    offered: list[str] = field(default_factory=list)
+    logins: list[tuple[str, str]] = field(default_factory=list)
+    connections: set[object] = field(default_factory=set)
+    before_data_reply: Callable[[], None] = lambda: None
+
+    async def handle_MAIL(
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        self.connections.add(session.peer)
+        if self.on_mail.startswith("250"):
+            envelope.mail_from = address
+        return self.on_mail
+
+    async def handle_RCPT(
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        self.offered.append(address)
+        if self.drop_at == "RCPT":
+            _cut(server)
+        reply = self.on_rcpt.get(address, "250 OK")
+        if reply.startswith("250"):
+            envelope.rcpt_tos.append(address)
+        return reply
+
+    async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
+        await asyncio.sleep(self.data_delay_s)
+        if self.on_data.startswith("250"):
+            assert isinstance(envelope.content, bytes)
+            self.received.append(Received(tuple(envelope.rcpt_tos), envelope.content))
+        await asyncio.get_running_loop().run_in_executor(None, self.before_data_reply)
+        if self.drop_at == "DATA":
+            _cut(server)
+        return self.on_data
+
+    def authenticate(
+        self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: Any
+    ) -> AuthResult:
+        assert isinstance(data, LoginPassword)
+        self.logins.append((data.login.decode(), data.password.decode()))
+        if data.password == b"right":
+            return AuthResult(success=True)
+        echo = f"535 wrong: {data.password.decode()}"
+        return AuthResult(success=False, handled=False, message=echo)
+
+
+def _cut(server: SMTP) -> None:
+    assert server.transport is not None
+    server.transport.abort()
+
+
+@contextmanager
+def mail_server(
+    server: MailServer | None = None,
+    *,
+    tls: ssl.SSLContext | None = None,
+    starttls: ssl.SSLContext | None = None,
+    login: bool = False,
+    utf8: bool = False,
+) -> Iterator[MailServer]:
+    """Run the server on its port (a free one by default) of 127.0.0.1 during the block."""
+    server = server or MailServer()
+    server.port = server.port or choose()
+    options: dict[str, Any] = {"authenticator": server.authenticate, "auth_required": True} if login else {}
+    controller = Controller(
+        server,
+        hostname="127.0.0.1",
+        port=server.port,
+        ssl_context=tls,
+        tls_context=starttls,
+        require_starttls=starttls is not None,
+        auth_require_tls=starttls is not None,
+        enable_SMTPUTF8=utf8,
+        **options,
+    )
+    controller.start()
+    try:
+        yield server
+    finally:
+        controller.stop()
+
+
+@contextmanager
+def endless_banner() -> Iterator[int]:
+    """A server that greets a byte at a time and never comes to the end; gives its port."""
+    done = threading.Event()
+
+    def drip(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            while not done.wait(0.05):
+                connection.sendall(b"2")
+
+    def serve() -> None:
+        with suppress(OSError):
+            while True:
+                connection, _ = listener.accept()
+                threading.Thread(target=drip, args=[connection], daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield int(listener.getsockname()[1])
+        finally:
+            done.set()
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join()
