@@ -52,6 +52,7 @@ class Mailbox:
         folder.mkdir(parents=True, exist_ok=True)
         for unfinished in folder.glob("*.unfinished"):
             unfinished.unlink()
+        self._newest = max(self.ids(), default=None)
 
     def save(self, sender: str, recipients: Sequence[str], content: bytes) -> str:
         """Store a mail under a new id, which is returned once the mail is on the disk.
@@ -107,10 +108,10 @@ class Mailbox:
     def _next_id(self) -> str:
         # Strictly after the newest, also when the clock was set back or did not move.
         now = datetime.now(UTC)
-        newest = max(self.ids(), default=None)
-        if newest is not None and now <= received_at(newest):
-            now = received_at(newest) + timedelta(microseconds=1)
-        return now.strftime(_ID_FORMAT)
+        if self._newest is not None and now <= received_at(self._newest):
+            now = received_at(self._newest) + timedelta(microseconds=1)
+        self._newest = now.strftime(_ID_FORMAT)
+        return self._newest
 
 
 def received_at(mail_id: str) -> datetime:
