@@ -7,6 +7,7 @@ batch that is running. Exit code: 0 stopped on request, 1 it cannot go on, 2 the
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -58,9 +59,9 @@ def main(
 def run(settings: Settings, *, alerts: bool) -> None:
     """Run the job until it is told to stop; alert mails go out beside it, never in its way."""
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(message)s")
-    for chatty in ("kafka", "py4j"):
+    for chatty in ("kafka", "py4j", "alembic"):
         logging.getLogger(chatty).setLevel(logging.CRITICAL)  # their troubles come to us as exceptions
-    jars = spark_connector_jars(settings)
+    jars = prepare_spark(settings)
     session = build_session(
         master=settings.spark_master, zone=settings.tz, driver_memory=settings.spark_driver_memory, jars=jars
     )
@@ -83,14 +84,16 @@ def run(settings: Settings, *, alerts: bool) -> None:
     log.info("stopped")
 
 
-def spark_connector_jars(settings: Settings) -> list[Path]:
-    """The Kafka connector's jars, fetched once; JAVA_HOME is set to the Java that was found."""
+def prepare_spark(settings: Settings) -> list[Path]:
+    """Find Java, and fetch the Kafka connector's jars, which are returned. On this machine the executors
+    run this very Python; those of a cluster have their own."""
     java = find_java(child_environment(), settings.cache_dir)
     export(JAVA_HOME=str(java_home(java)))
+    if settings.spark_master.startswith("local"):
+        export(PYSPARK_PYTHON=sys.executable)
     with download_bars() as progress:
-        return Artifacts(
-            settings.cache_dir, lambda: java, child_environment(), progress=progress
-        ).spark_connector_jars()
+        artifacts = Artifacts(settings.cache_dir, lambda: java, child_environment(), progress=progress)
+        return artifacts.spark_connector_jars()
 
 
 @contextmanager

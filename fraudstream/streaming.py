@@ -49,6 +49,7 @@ from fraudstream.store.writer import Writer, WriterLost, become_writer
 log = logging.getLogger(__name__)
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
+_LOG4J = Path(__file__).with_name("log4j2.properties")
 _RENAME_BASED = "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 1.0, 30.0
 _POLL_S = 0.2
@@ -72,15 +73,16 @@ class JobConfig:
     checkpoint_root: Path | None = None
 
 
-def build_session(
-    *, master: str, zone: str, driver_memory: str, jars: Sequence[Path], log_level: str = "ERROR"
-) -> SparkSession:
+def build_session(*, master: str, zone: str, driver_memory: str, jars: Sequence[Path]) -> SparkSession:
     """A session tuned for short micro-batches on few cores; `zone` is the zone of the times in the data."""
     cores = os.cpu_count() or 2
+    local = master.startswith("local")
     options = {
         "spark.jars": ",".join(str(jar) for jar in jars),
         "spark.driver.memory": driver_memory,
-        "spark.driver.host": "127.0.0.1" if master.startswith("local") else socket.gethostname(),
+        "spark.driver.bindAddress": "127.0.0.1" if local else "0.0.0.0",
+        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={_LOG4J.as_uri()}",
+        "spark.driver.host": "127.0.0.1" if local else socket.gethostname(),
         "spark.executorEnv.PYTHONPATH": str(PROJECT_DIR),
         "spark.sql.session.timeZone": zone,
         "spark.sql.shuffle.partitions": str(cores),
@@ -94,9 +96,7 @@ def build_session(
     builder = SparkSession.builder.master(master).appName("fraudstream")
     for name, value in options.items():
         builder = builder.config(name, value)
-    session = builder.getOrCreate()
-    session.sparkContext.setLogLevel(log_level)
-    return session
+    return builder.getOrCreate()
 
 
 class Job:
@@ -131,7 +131,7 @@ class Job:
             except (WriterLost, OffsetsMoved, topic.BrokerUnavailable, TimeoutError) as error:
                 log.error("%s", error)
             except (PySparkException, Py4JError) as error:
-                log.error("the query failed: %s", _first_line(error))
+                log.error("the query failed: %s", error)
             else:
                 continue
             if time.monotonic() - started > _LONGEST_RETRY_S:
@@ -420,7 +420,3 @@ def _scratch_checkpoint(root: Path | None) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().split("\n", 1)[0]
