@@ -71,6 +71,8 @@ def main(
         ):
             for row in replay.paced(itertools.islice(rows, limit), due, stopped, publisher.settle):
                 publisher.send(row)
+            if stopped():
+                console.print("Stopping as soon as the rows under way are acknowledged ...")
     except (*UNUSABLE, *UNDELIVERED) as error:
         console.print(str(error), style="red")
         raise typer.Exit(2 if isinstance(error, UNUSABLE) else 1) from error

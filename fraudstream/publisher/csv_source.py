@@ -122,7 +122,7 @@ def _ragged(path: Path, line: int, header: list[str], cells: list[str]) -> CsvEr
 
 def _not_utf8(path: Path, line: int, header: list[str], error: UnicodeDecodeError) -> CsvError:
     before = error.object[: error.start].decode()
-    position = len(next(csv.reader([before]), [""])) - 1
+    position = max(len(next(csv.reader([before]))) - 1, 0)
     column = header[position] if position < len(header) else str(position + 1)
     byte = error.object[error.start]
     return CsvError(path, f"byte 0x{byte:02x} is not UTF-8; save the file as UTF-8", line=line, column=column)

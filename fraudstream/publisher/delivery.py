@@ -73,6 +73,13 @@ def _positive_hash(key: bytes) -> int:
     return murmur2(key) & 0x7FFFFFFF
 
 
+class _Producer(KafkaProducer):
+    """Closed by its Publisher: the library would try once more in the end, and complain if that fails too."""
+
+    def __del__(self) -> None:
+        pass
+
+
 class DeliveryFailed(Exception):
     """Kafka did not take a row; the text says why. What follows that row is not sent."""
 
@@ -130,9 +137,7 @@ class Publisher:
         self._next_report = time.monotonic()
         self._failure: BaseException | None = None
         try:
-            self._producer = KafkaProducer(
-                bootstrap_servers=list(servers), partitioner=_ByUser(), **_PRODUCER
-            )
+            self._producer = _Producer(bootstrap_servers=list(servers), partitioner=_ByUser(), **_PRODUCER)
         except KafkaError as error:
             raise DeliveryFailed(f"No producer could be set up at {', '.join(servers)}: {error}") from error
 

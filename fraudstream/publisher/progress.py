@@ -44,16 +44,17 @@ class ProgressFile:
         """
         try:
             saved = orjson.loads(self._path.read_bytes())
-            position = Position(saved.pop("round"), saved.pop("rows"))
+            position = Position(int(saved["round"]), int(saved["rows"]))
         except FileNotFoundError:
             return START, "No progress is saved for this file and topic: starting at the first row."
-        except (orjson.JSONDecodeError, KeyError, AttributeError) as error:
+        except (ValueError, KeyError, TypeError) as error:
             raise ProgressError(
                 f"{self._path} is not readable as saved progress: delete it, or leave out --resume."
             ) from error
-        if saved.get("topic_id") != self._subject["topic_id"]:
+        subject = {name: saved.get(name) for name in self._subject}
+        if subject["topic_id"] != self._subject["topic_id"]:
             return START, "The topic was created anew since the last run: starting at the first row."
-        if saved != self._subject:
+        if subject != self._subject:
             return START, "The file has changed since the last run: starting at the first row."
         if position.round > 1 and not looping:
             raise ProgressError(f"The last run came to round {position.round}: add --loop to go on there.")
