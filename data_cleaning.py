@@ -7,11 +7,9 @@ batch that is running. Exit code: 0 stopped on request, 1 it cannot go on, 2 the
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -19,9 +17,7 @@ import typer
 from fraudstream.alerting import mail_sender
 from fraudstream.config import Settings, SettingsError, child_environment, export, load_settings
 from fraudstream.stack import StackError
-from fraudstream.stack.artifacts import Artifacts
-from fraudstream.stack.display import download_bars
-from fraudstream.stack.java import find_java, java_home
+from fraudstream.stack.spark import connector_jars, spark_variables
 from fraudstream.stop_signals import stop_on_signals
 from fraudstream.store.engine import make_engine
 from fraudstream.streaming import Job, JobConfig, JobStopped, build_session
@@ -61,7 +57,9 @@ def run(settings: Settings, *, alerts: bool) -> None:
     logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(message)s")
     for chatty in ("kafka", "py4j", "alembic"):
         logging.getLogger(chatty).setLevel(logging.CRITICAL)  # their troubles come to us as exceptions
-    jars = prepare_spark(settings)
+    local = settings.spark_master.startswith("local")
+    export(**spark_variables(child_environment(), settings.cache_dir, local=local))
+    jars = connector_jars(child_environment(), settings.cache_dir)
     session = build_session(
         master=settings.spark_master, zone=settings.tz, driver_memory=settings.spark_driver_memory, jars=jars
     )
@@ -76,7 +74,7 @@ def run(settings: Settings, *, alerts: bool) -> None:
     )
     job = Job(session, config, stopped=stop_on_signals())
     if alerts:
-        with alert_mails(settings):
+        with alert_mails(settings, job.tables_ready):
             job.run()
     else:
         job.run()
@@ -84,29 +82,23 @@ def run(settings: Settings, *, alerts: bool) -> None:
     log.info("stopped")
 
 
-def prepare_spark(settings: Settings) -> list[Path]:
-    """Find Java, and fetch the Kafka connector's jars, which are returned. On this machine the executors
-    run this very Python; those of a cluster have their own."""
-    java = find_java(child_environment(), settings.cache_dir)
-    export(JAVA_HOME=str(java_home(java)))
-    if settings.spark_master.startswith("local"):
-        export(PYSPARK_PYTHON=sys.executable)
-    with download_bars() as progress:
-        artifacts = Artifacts(settings.cache_dir, lambda: java, child_environment(), progress=progress)
-        return artifacts.spark_connector_jars()
-
-
 @contextmanager
-def alert_mails(settings: Settings) -> Iterator[None]:
-    """Send mails from the outbox in a thread of its own until the block ends."""
+def alert_mails(settings: Settings, ready: threading.Event) -> Iterator[None]:
+    """Send mails from the outbox in a thread of its own while the block runs, once the tables are `ready`."""
     stop = threading.Event()
     sender = mail_sender(make_engine(settings.database_url), **settings.mail_options)
-    thread = threading.Thread(target=sender.run, args=(stop,), name="alert-mails", daemon=True)
+
+    def send() -> None:
+        ready.wait()
+        sender.run(stop)
+
+    thread = threading.Thread(target=send, name="alert-mails", daemon=True)
     thread.start()
     try:
         yield
     finally:
         stop.set()
+        ready.set()
         thread.join()
 
 

@@ -73,7 +73,7 @@ class JobConfig:
     checkpoint_root: Path | None = None
 
 
-def build_session(*, master: str, zone: str, driver_memory: str, jars: Sequence[Path]) -> SparkSession:
+def build_session(*, master: str, zone: str, driver_memory: str, jars: Sequence[Path] = ()) -> SparkSession:
     """A session tuned for short micro-batches on few cores; `zone` is the zone of the times in the data."""
     cores = os.cpu_count() or 2
     local = master.startswith("local")
@@ -108,6 +108,7 @@ class Job:
         self._stopped = stopped
         self._engine = make_engine(config.database, pooled=False)
         self._failure: BaseException | None = None
+        self.tables_ready = threading.Event()
         self._batch_running = threading.Lock()
         self._model = _ModelInUse(session, config.model_dir)
 
@@ -147,6 +148,7 @@ class Job:
 
     def _run_as_writer(self) -> None:
         migrate(self._engine)
+        self.tables_ready.set()
         lock = lock_name(self._config.database.database or "", self._config.topic)
         holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         writer = become_writer(self._engine, lock, holder=holder, stopped=self._stopped)
