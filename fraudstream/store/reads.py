@@ -37,7 +37,7 @@ MERCHANT_ROWS = 5
 MERCHANT_MIN_TRANSACTIONS = 20
 MOST_CITIES = 500
 
-_ANSWER_TIMEOUT_S = 20
+_ANSWER_TIMEOUT_S = 10
 _HOURS_SHOWN_BY_HOUR = timedelta(days=14)
 _DAYS_SHOWN_BY_DAY = timedelta(days=3 * 365)
 
@@ -48,17 +48,25 @@ Statement = Select[*tuple[Any, ...]]
 class DatabaseProblem(Exception):
     """The dashboard cannot be filled; the text says what is wrong and what to do. It holds no password."""
 
+    title = "The database cannot be read"
+
 
 class DatabaseAway(DatabaseProblem):
     """The server does not answer."""
+
+    title = "The database is away"
 
 
 class AccessRefused(DatabaseProblem):
     """The server answers and does not let this account in, or not at these tables."""
 
+    title = "The database refuses the account"
+
 
 class TablesMissing(DatabaseProblem):
     """The database, a table or a column is not there: the job never ran, or is another version."""
+
+    title = "The tables do not exist yet"
 
 
 @dataclass(frozen=True)
@@ -106,6 +114,16 @@ class Pipeline:
     mails_failed: int
     components: pd.DataFrame
 
+    def counts(self) -> dict[str, int]:
+        """What is counted, in words, and its number."""
+        return {
+            "stored": self.stored,
+            "duplicates": self.duplicates,
+            "rejected": self.rejected,
+            "alerts waiting": self.alerts_waiting,
+            "mails failed": self.mails_failed,
+        }
+
 
 @dataclass(frozen=True)
 class Overview:
@@ -136,6 +154,11 @@ def open_engine(url: URL) -> Engine:
         parameters["read_timeout"] = parameters["write_timeout"] = _ANSWER_TIMEOUT_S
 
     return engine
+
+
+def server_of(url: URL) -> str:
+    """Host and port, without account or password."""
+    return f"{url.host}:{url.port or 3306}"
 
 
 def read_overview(engine: Engine, chosen: Filter) -> Overview:
@@ -397,14 +420,33 @@ def _counts(frame: pd.DataFrame) -> pd.DataFrame:
 _NO_ACCESS = frozenset({1044, 1045, 1130, 1142, 1143, 1227, 1698, 1820, 1862, 3118})
 _NO_TABLES = frozenset({1049, 1054, 1146})
 _NO_SERVER = frozenset(
-    {1040, 1053, 1152, 1158, 1159, 1160, 1161, 1203, 1226, 1927, 2002, 2003, 2005, 2006, 2013, 2055, 4031}
+    {
+        1040,
+        1053,
+        1152,
+        1158,
+        1159,
+        1160,
+        1161,
+        1203,
+        1226,
+        1927,
+        2002,
+        2003,
+        2005,
+        2006,
+        2013,
+        2055,
+        3024,
+        4031,
+    }
 )
 
 
 def _problem(error: DBAPIError, url: URL) -> Exception:
     """What a failed read means to the one who looks at the page; an error of the code's own stays one."""
     number = getattr(error.orig, "errno", None)
-    server = f"{url.host}:{url.port or 3306}"
+    server = server_of(url)
     if number in _NO_ACCESS:
         return AccessRefused(
             f"The database at {server} refuses the account {url.username} (database {url.database}). "
