@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sqlalchemy import Engine
 
     from fraudstream.stack import Stack
+    from fraudstream.topic import TopicInfo
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -33,6 +34,8 @@ app = typer.Typer(
 )
 
 
+offsets_app = typer.Typer(no_args_is_help=True, help="Where the job goes on in Kafka.")
+app.add_typer(offsets_app, name="offsets")
 stack_app = typer.Typer(
     no_args_is_help=True, help="The embedded stack: Kafka, a MySQL-compatible server and a mail inbox."
 )
@@ -46,6 +49,41 @@ app.add_typer(alerts_app, name="alerts")
 @app.callback()
 def _verbs() -> None:
     """Keeps the verb in the command line however many there are."""
+
+
+@app.command()
+def demo(
+    csv: Annotated[Path, typer.Option(exists=True, dir_okay=False, help="Replayed.")] = TRANSACTIONS_CSV,
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            min=0, help="Transactions a second; 0 = as fast as it goes. [default: 50; with --once 0]"
+        ),
+    ] = None,
+    once: Annotated[bool, typer.Option(help="End when every record is accounted for.")] = False,
+    keep: Annotated[bool, typer.Option(help="Leave stack and dashboard up at the end.")] = False,
+    clean: Annotated[bool, typer.Option("--clean", help="Only end and remove demos that were kept.")] = False,
+) -> None:
+    """Run everything at once: embedded stack, stream, producer, dashboard. Ctrl-C ends all of it."""
+    from rich.console import Console
+
+    from fraudstream.demo import DemoFailed, DemoOptions, clean_up, run_demo
+    from fraudstream.stack import StackError
+    from fraudstream.stop_signals import stop_on_signals
+
+    console = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    try:
+        settings = load_settings()
+        if clean:
+            return clean_up(settings.state_dir / "demo", settings, console, kept_too=True)
+        pace = rate if rate is not None else (0.0 if once else 50.0)
+        options = DemoOptions(csv, pace, once, keep)
+        if not run_demo(options, settings, stop_on_signals(), console):
+            typer.echo("Error: not every record is accounted for", err=True)
+            raise typer.Exit(1)
+    except (SettingsError, StackError, DemoFailed) as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(1) from None
 
 
 @app.command()
@@ -158,7 +196,7 @@ def alerts_run() -> None:
     from fraudstream.alerts.outbox import sending
     from fraudstream.stop_signals import stop_on_signals
 
-    with _outbox() as (settings, engine):
+    with _database() as (settings, engine):
         logging.basicConfig(level=settings.log_level, format="%(asctime)s %(levelname)s %(message)s")
         stopped = stop_on_signals()
         with sending(mail_sender(engine, **settings.mail_options)) as thread:
@@ -173,7 +211,7 @@ def alerts_retry() -> None:
     """Send mails again that were refused for good, to those in RECEIVER_EMAIL who have not got them."""
     from fraudstream.store.outbox import retry_failed
 
-    with _outbox() as (settings, engine):
+    with _database() as (settings, engine):
         if not settings.receiver_email:
             typer.echo("Error: RECEIVER_EMAIL is not set: there is nobody to send to", err=True)
             raise typer.Exit(1)
@@ -185,15 +223,75 @@ def alerts_status() -> None:
     """Count alerts that wait or are held back, and mails on their way, sent and failed, with errors."""
     from fraudstream.store.outbox import pending, troubled_mails
 
-    with _outbox() as (_settings, engine):
+    with _database() as (_settings, engine):
         counts, troubled = pending(engine), troubled_mails(engine, limit=10)
     typer.echo(" ".join(f"{name}={number}" for name, number in asdict(counts).items()))
     for mail in troubled:
         typer.echo(f"mail {mail.mail_id} {mail.state} after {mail.attempts} attempts: {mail.last_error}")
 
 
+@offsets_app.command("show")
+def offsets_show() -> None:
+    """Print what is committed of each partition, what Kafka holds, and what is lost (then exit code 1)."""
+    from fraudstream.resume import find_gaps
+    from fraudstream.store.offsets import read_offsets
+
+    with _offsets() as (settings, engine, found, ranges):
+        with engine.connect() as connection:
+            stored = read_offsets(connection, settings.kafka_topic)
+        for partition, (earliest, latest) in ranges.items():
+            committed = stored.next_offsets.get(partition, "-")
+            typer.echo(f"partition {partition}: committed {committed}, Kafka holds {earliest} to {latest}")
+        gaps = find_gaps(
+            settings.kafka_topic,
+            stored_topic_id=stored.topic_id,
+            stored=stored.next_offsets,
+            topic_id=found.topic_id,
+            ranges=ranges,
+        )
+    for gap in gaps:
+        typer.echo(f"lost: {gap}")
+    raise typer.Exit(1 if gaps else 0)
+
+
+@offsets_app.command("accept")
+def offsets_accept() -> None:
+    """Go on without the records that are lost: the job then starts at the nearest that Kafka holds."""
+    from fraudstream.resume import accepted_offsets
+    from fraudstream.store.offsets import read_offsets, replace_offsets
+
+    with _offsets() as (settings, engine, found, ranges), engine.begin() as connection:
+        stored = read_offsets(connection, settings.kafka_topic)
+        accepted = accepted_offsets(
+            stored_topic_id=stored.topic_id,
+            stored=stored.next_offsets,
+            topic_id=found.topic_id,
+            ranges=ranges,
+        )
+        replace_offsets(connection, settings.kafka_topic, found.topic_id, accepted)
+    for partition, offset in accepted.items():
+        before = stored.next_offsets.get(partition, "-")
+        typer.echo(f"partition {partition}: committed {before} -> {offset}")
+
+
 @contextmanager
-def _outbox() -> Iterator[tuple[Settings, Engine]]:
+def _offsets() -> Iterator[tuple[Settings, Engine, TopicInfo, dict[int, tuple[int, int]]]]:
+    from fraudstream import topic
+    from fraudstream.store.migrate import migrate
+
+    with _database() as (settings, engine):
+        try:
+            migrate(engine)
+            servers, name = settings.kafka_bootstrap_servers, settings.kafka_topic
+            found = topic.ensure_topic(servers, name, settings.kafka_partitions)
+            yield settings, engine, found, topic.offset_range(servers, name, found.partitions)
+        except (topic.BrokerUnavailable, topic.TopicError) as error:
+            typer.echo(f"Error: {error}", err=True)
+            raise typer.Exit(1) from None
+
+
+@contextmanager
+def _database() -> Iterator[tuple[Settings, Engine]]:
     from sqlalchemy.exc import DBAPIError
 
     from fraudstream.store.engine import make_engine

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a question that a loop can ask, so that it ends between two steps."""
+"""Ctrl-C, SIGTERM and a closed terminal as a question that a loop can ask, to end between two steps."""
 
 from __future__ import annotations
 
@@ -6,9 +6,11 @@ import signal
 from collections.abc import Callable
 from types import FrameType
 
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
 
 def stop_on_signals() -> Callable[[], bool]:
-    """From now on the first SIGINT or SIGTERM only makes the returned function say True.
+    """From now on the first SIGINT, SIGTERM or SIGHUP only makes the returned function say True.
 
     A second one raises KeyboardInterrupt wherever the main thread is. To be called in the main thread.
     The loop must poll: a lock or event may not be touched from a signal handler.
@@ -17,9 +19,9 @@ def stop_on_signals() -> Callable[[], bool]:
 
     def receive(number: int, frame: FrameType | None) -> None:
         received.append(number)
-        for each in (signal.SIGINT, signal.SIGTERM):
+        for each in ENDING:
             signal.signal(each, signal.default_int_handler)
 
-    for each in (signal.SIGINT, signal.SIGTERM):
+    for each in ENDING:
         signal.signal(each, receive)
     return lambda: bool(received)

@@ -1,0 +1,65 @@
+# Everything from a bare machine: `make demo` runs the system, `make test` tests it. No Docker, no root.
+# A target installs what it needs into .venv and into the cache folder; a second time nothing is downloaded.
+
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+DEMO = $(PY) -m fraudstream demo $(if $(CSV),--csv "$(CSV)") $(if $(RATE),--rate $(RATE)) \
+	$(if $(filter-out 0,$(ONCE)),--once) $(if $(filter-out 0,$(KEEP)),--keep)
+TESTS ?=
+
+.PHONY: help setup setup-dev demo test lint format screenshot clean
+
+help:
+	@echo "make demo   run everything: stack, stream, producer, dashboard (ONCE=1 CSV=path RATE=n KEEP=1)"
+	@echo "make test   set up and pass all tests (TESTS=path for some; MYSQL_URL=... for another server)"
+	@echo "make lint   ruff and mypy;  make format  ruff format;  make clean  remove .venv"
+
+setup: $(VENV)/.runtime
+	$(PY) -m fraudstream stack fetch
+
+setup-dev: $(VENV)/.dev setup $(VENV)/.browser
+
+demo: setup
+	@exec $(DEMO)
+
+test: setup-dev lint
+	$(PY) -m pytest $(TESTS)
+
+lint: $(VENV)/.dev
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m mypy
+
+format: $(VENV)/.dev
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+clean:
+	rm -rf $(VENV)
+
+$(VENV)/.created:
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else \
+		f"Python 3.11 to 3.13 is needed, {sys.version.split()[0]} was found: make PYTHON=python3.11 ...")'
+	@$(PYTHON) -c 'import venv, ensurepip' || { echo "Python lacks venv: on Debian, apt-get install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	touch $@
+
+$(VENV)/.runtime: $(VENV)/.created requirements.txt constraints.txt
+	$(PY) -m pip install --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime requirements-dev.txt
+	$(PY) -m pip install --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+# A Chromium on the PATH, else Debian's as root, else the one that Playwright downloads.
+$(VENV)/.browser: $(VENV)/.dev
+	@if command -v chromium chromium-browser google-chrome google-chrome-stable >/dev/null; then \
+		echo "Chromium is there"; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; \
+	else \
+		$(PY) -m playwright install chromium; \
+	fi
+	touch $@
