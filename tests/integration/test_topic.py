@@ -1,0 +1,89 @@
+"""Topic administration against a real broker."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import threading
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from kafka import KafkaProducer
+from kafka.admin import KafkaAdminClient
+
+from fraudstream.topic import BrokerUnavailable, TopicError, ensure_topic, offset_range, server_list
+from tests.support.ports import free_port
+
+
+@pytest.fixture
+def servers(stack):
+    return stack.addresses().kafka
+
+
+def test_a_topic_is_created_once_and_keeps_its_partitions(servers, topic):
+    created = ensure_topic(servers, topic, 3)
+    assert created.partitions == (0, 1, 2)
+    assert ensure_topic(servers, topic, 5) == created
+
+
+def test_many_may_create_it_at_the_same_time(servers, topic):
+    together = threading.Barrier(6)
+
+    def create(_: int):
+        together.wait()
+        return ensure_topic(servers, topic, 4)
+
+    with ThreadPoolExecutor(6) as pool:
+        found = set(pool.map(create, range(6)))
+    assert len(found) == 1
+
+
+def test_a_topic_created_anew_has_another_id(servers, topic):
+    first = ensure_topic(servers, topic, 2)
+    admin = KafkaAdminClient(bootstrap_servers=servers)
+    admin.delete_topics([topic])
+    admin.close()
+    again = ensure_topic(servers, topic, 2)
+    assert again.topic_id != first.topic_id
+    assert again.partitions == first.partitions
+
+
+def test_the_range_of_offsets_follows_what_was_sent_and_deleted(servers, topic):
+    ensure_topic(servers, topic, 2)
+    producer = KafkaProducer(bootstrap_servers=servers)
+    for number in range(5):
+        producer.send(topic, b"x", partition=1, key=str(number).encode())
+    producer.close()
+    assert offset_range(servers, topic, [0, 1]) == {0: (0, 0), 1: (0, 5)}
+    assert offset_range(servers, topic, []) == {}
+
+
+def test_what_kafka_lacks_or_refuses_is_said(servers, topic):
+    ensure_topic(servers, topic, 2)
+    with pytest.raises(TopicError, match=f"lacks topic {topic} or one of its partitions 0, 2"):
+        offset_range(servers, topic, [0, 2])
+    with pytest.raises(TopicError, match="replication factor of 3 cannot be reached"):
+        ensure_topic(servers, f"more-{secrets.token_hex(4)}", 2, replication_factor=3, wait_s=1)
+    with pytest.raises(TopicError, match="InvalidTopicError"):
+        ensure_topic(servers, "not a name", 2)
+
+
+def test_no_broker_is_named_with_the_setting_and_the_user_is_told_once():
+    said: list[str] = []
+    address = f"127.0.0.1:{free_port()}"
+    with pytest.raises(BrokerUnavailable, match=rf"{address} within 1 s\..*KAFKA_BOOTSTRAP_SERVERS"):
+        ensure_topic(address, "t", 1, wait_s=1, on_wait=said.append)
+    assert said == [f"Waiting up to 1 s for the Kafka broker at {address} ..."]
+
+
+def test_a_port_that_does_not_speak_kafka_is_no_broker():
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"127.0.0.1:{silent.getsockname()[1]}"
+        with pytest.raises(BrokerUnavailable, match=address):
+            ensure_topic(address, "t", 1, wait_s=1)
+
+
+def test_one_living_server_of_several_is_enough(servers, topic):
+    several = f"127.0.0.1:{free_port()}, {servers}"
+    assert server_list(several)[1] == servers
+    assert ensure_topic(several, topic, 1).partitions == (0,)
