@@ -42,8 +42,11 @@ class Rules:
 
 
 def load_rules(path: Path = RULES_FILE) -> Rules:
-    """Read the rules. Raises RulesError naming the entry that is missing or not usable."""
-    document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    """Read the rules. Raises RulesError naming the entry, or the line, that is missing or not usable."""
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise RulesError(f"{path.name}: not YAML: {error}") from error
     try:
         entry = document["amount_over"]
         code, limit = str(entry["code"]), Decimal(str(entry["limit"]))
