@@ -26,6 +26,7 @@ DEFAULT_DATABASE = "transactions"
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "::1"})
 
 _ADDRESS = re.compile(r"[^@\s,;<>\"]+@[^@\s,;<>\"]+")
+_PORTS = range(1, 65_536)
 _HOST_PORT = re.compile(r"(?P<host>\[[0-9a-fA-F:]+\]|[^:/@\s]+)(?::(?P<port>\d{1,5}))?")
 
 
@@ -44,7 +45,7 @@ class Settings(BaseSettings):
     kafka_topic: str = Field("transactions", pattern=r"^[A-Za-z0-9._-]{1,249}$")
     kafka_partitions: int = Field(4, ge=1, le=10_000)
 
-    mysql_url: str = "localhost:3306"
+    mysql_url: str = Field("localhost:3306", repr=False)  # may hold a password
     mysql_user: str = "fraudstream"
     mysql_password: SecretStr = SecretStr("")
     dashboard_mysql_user: str | None = None
@@ -57,13 +58,13 @@ class Settings(BaseSettings):
     smtp_host: str = "localhost"
     smtp_port: int = Field(1025, ge=1, le=65_535)
     smtp_security: Literal["none", "starttls", "tls"] = "none"
-    alert_cooldown_seconds: float = Field(600, ge=0)
+    alert_cooldown_seconds: float = Field(600, ge=0, allow_inf_nan=False)
     alert_digest_size: int = Field(50, ge=1, le=1000)
 
     tz: str = "UTC"
     spark_master: str = "local[*]"
     spark_driver_memory: str = Field("1g", pattern=r"^\d+[mg]$")
-    trigger_interval_seconds: float = Field(0, ge=0)
+    trigger_interval_seconds: float = Field(0, ge=0, allow_inf_nan=False)
     max_records_per_batch: int = Field(20_000, ge=1)
     model_dir: Path = PROJECT_DIR / "model_output"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -77,7 +78,7 @@ class Settings(BaseSettings):
     def _bootstrap_is_host_port_list(cls, value: str) -> str:
         for server in value.split(","):
             match = _HOST_PORT.fullmatch(server.strip())
-            if match is None or match["port"] is None:
+            if match is None or match["port"] is None or int(match["port"]) not in _PORTS:
                 raise ValueError(f"{server.strip()!r} is not host:port")
         return value
 
@@ -85,13 +86,16 @@ class Settings(BaseSettings):
     @classmethod
     def _mysql_url_is_host_port_or_url(cls, value: str) -> str:
         if "://" not in value:
-            if _HOST_PORT.fullmatch(value) is None:
+            match = _HOST_PORT.fullmatch(value)
+            if match is None or int(match["port"] or 3306) not in _PORTS:
                 raise ValueError("must be host:port or a full SQLAlchemy URL")
             return value
         try:
             url = make_url(value)
-        except ArgumentError:
+        except (ArgumentError, ValueError):  # their texts would show parts of the password
             raise ValueError("is not a SQLAlchemy URL") from None
+        if url.port is not None and url.port not in _PORTS:
+            raise ValueError("must have a port from 1 to 65535")
         if url.get_backend_name() not in {"mysql", "mariadb"}:
             raise ValueError("must be a mysql:// or mysql+mysqlconnector:// URL")
         return value

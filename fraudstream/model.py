@@ -170,7 +170,16 @@ def load(directory: Path) -> Model | None:
             f"the model in {folder} was trained with the features {', '.join(metadata.feature_names)}; this "
             f"version computes {', '.join(FEATURE_NAMES)}: train it again with train_fraud_model.py"
         )
+    if estimator.n_features_in_ != len(FEATURE_NAMES) or not _is_score(metadata.threshold):
+        raise ModelError(
+            f"the model in {folder} contradicts itself: {estimator.n_features_in_} features and the "
+            f"threshold {metadata.threshold!r}; train it again with train_fraud_model.py"
+        )
     return Model(estimator, metadata)
+
+
+def _is_score(threshold: object) -> bool:
+    return isinstance(threshold, float) and 0 <= threshold <= 1
 
 
 def _load_estimator(path: Path) -> IsolationForest:
