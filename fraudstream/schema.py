@@ -44,7 +44,7 @@ MAX_LENGTH: dict[str, int] = {field.name: field.max_length for field in FIELDS}
 MAX_MESSAGE_BYTES = 65_536
 
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
-EARLIEST_TIME = datetime(2000, 1, 1)
+EARLIEST_TIME = datetime.fromisoformat("2000-01-01")
 MAX_AHEAD_OF_KAFKA = timedelta(days=1)
 MAX_AMOUNT = Decimal("999999999999.99")
 
