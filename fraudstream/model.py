@@ -8,6 +8,7 @@ a version's folder is complete before `CURRENT` is replaced by one rename.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import platform
 import tempfile
@@ -127,16 +128,27 @@ def train(
 
 
 def save(model: Model, directory: Path) -> Path:
-    """Write the version's folder, then point CURRENT at it by one rename. Returns the folder."""
+    """Write the version's folder, then point CURRENT at it by one rename. Returns the folder.
+
+    A version that is there already is the same model: each of its files is replaced by one rename, too.
+    """
     folder = directory / model.metadata.version
     folder.mkdir(parents=True, exist_ok=True)
-    skops.io.dump(model.estimator, folder / MODEL_FILE, compression=zipfile.ZIP_DEFLATED, compresslevel=9)
-    (folder / METADATA_FILE).write_text(json.dumps(asdict(model.metadata), indent=2) + "\n", encoding="utf-8")
-    with tempfile.NamedTemporaryFile("w", dir=directory, delete=False, encoding="utf-8") as pointer:
-        pointer.write(model.metadata.version + "\n")
-    Path(pointer.name).chmod(0o644)
-    Path(pointer.name).replace(directory / CURRENT)
+    estimator = io.BytesIO()
+    skops.io.dump(model.estimator, estimator, compression=zipfile.ZIP_DEFLATED, compresslevel=9)
+    metadata = json.dumps(asdict(model.metadata), indent=2) + "\n"
+    _replace(folder / MODEL_FILE, estimator.getvalue())
+    _replace(folder / METADATA_FILE, metadata.encode())
+    _replace(directory / CURRENT, f"{model.metadata.version}\n".encode())
     return folder
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Give the file its new content at once; a reader sees the old or the new, never a part."""
+    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
+        file.write(content)
+    Path(file.name).chmod(0o644)
+    Path(file.name).replace(path)
 
 
 def current_version(directory: Path) -> str | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +139,26 @@ def test_a_new_version_replaces_the_old_one_and_leaves_it_in_its_folder(model: M
         model.metadata.version,
         newer.metadata.version,
     }
+
+
+def test_saving_the_version_in_use_again_never_opens_its_files_for_writing(
+    model: Model, tmp_path: Path
+) -> None:
+    folder = save(model, tmp_path)
+    features, _ = transactions()
+    paths = (folder / MODEL_FILE, folder / METADATA_FILE, tmp_path / CURRENT)
+    with ExitStack() as readers:
+        opened = [readers.enter_context(path.open("rb")) for path in paths]
+        before = [path.read_bytes() for path in paths]
+        save(replace(model, metadata=replace(model.metadata, trained_at="later")), tmp_path)
+        assert [file.read() for file in opened] == before
+    assert sorted(path.name for path in tmp_path.rglob("*")) == sorted(
+        [CURRENT, folder.name, MODEL_FILE, METADATA_FILE]
+    )
+    loaded = load(tmp_path)
+    assert loaded is not None
+    assert loaded.metadata.trained_at == "later"
+    assert np.array_equal(loaded.score(features), model.score(features))
 
 
 def _truncate(folder: Path) -> None:
