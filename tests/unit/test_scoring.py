@@ -147,7 +147,7 @@ def test_any_other_value_conflicts(name: str, other: Any) -> None:
 
 
 def test_null_equals_null() -> None:
-    bare = {"Location": None, "Device": None, "Merchant": None}
+    bare: Row = {"Location": None, "Device": None, "Merchant": None}
     assert outcomes(judge(row(1, **bare), row(2, **bare)))[2] == Outcome.DUPLICATE
     assert outcomes(judge(row(2, **bare), stored=holding(row(1, **bare))))[2] == Outcome.DUPLICATE
 
