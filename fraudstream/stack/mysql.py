@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import string
 import tempfile
@@ -149,8 +150,7 @@ class MySQL:
         except mysql.connector.Error:
             return None
         with connection:
-            version = str(connection.server_info)
-        return f"MariaDB {version.removesuffix('-MariaDB')}" if "MariaDB" in version else f"MySQL {version}"
+            return product(str(connection.server_info))
 
     @property
     def _data(self) -> Path:
@@ -180,6 +180,12 @@ def downloaded(artifacts: Artifacts) -> Program:
     """The MariaDB from Maven Central, downloaded now where it is not there yet."""
     base = artifacts.mariadb()
     return Program(base / "bin" / "mariadbd", base)
+
+
+def product(handshake: str) -> str:
+    """Product and version from what a server says of itself, such as 8.4.3 or 5.5.5-10.11.19-MariaDB-log."""
+    mariadb = re.search(r"(\d+\.\d+\.\d+)-MariaDB", handshake)
+    return f"MariaDB {mariadb[1]}" if mariadb else f"MySQL {handshake}"
 
 
 def _url(user: str, password: str, port: int, database: str | None) -> str:

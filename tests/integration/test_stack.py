@@ -250,6 +250,30 @@ def test_a_deep_state_folder_does_not_break_the_database(tmp_path: Path) -> None
         stack.reset()
 
 
+def test_a_server_on_the_path_that_cannot_run_here_is_told_and_replaced(tmp_path: Path) -> None:
+    confined = tmp_path / "bin" / "mysqld"
+    confined.parent.mkdir()
+    confined.write_text("#!/bin/sh\necho 'Permission denied' >&2\nexit 1\n")
+    confined.chmod(0o755)
+    environment = child_environment(**NO_INTERNET)
+    environment["PATH"] = f"{confined.parent}{os.pathsep}{environment['PATH']}"
+    notices: list[str] = []
+    stack = Stack(tmp_path / "state", load_settings().cache_dir, environment, notice=notices.append)
+    try:
+        stack.up(usual_ports=False)
+        (notice,) = (line for line in notices if "cannot be used here" in line)
+        assert str(confined) in notice
+        assert "Permission denied" in notice
+        # It stays with the server that made its data.
+        stack.kill("mysql")
+        stack.up(usual_ports=False)
+        (database,) = (service for service in stack.status().services if service.name == "mysql")
+        assert database.version is not None
+        assert database.version.startswith("MariaDB")
+    finally:
+        stack.reset()
+
+
 def test_without_internet_a_download_fails_with_a_hint(tmp_path: Path) -> None:
     environment = child_environment(**NO_INTERNET)
     java = find_java(child_environment(), load_settings().cache_dir)
