@@ -152,7 +152,8 @@ def _fold_names(trimmed: DataFrame) -> DataFrame:
 
 def _spelling(name: Column, spellings: dict[str, str]) -> Column:
     space = f"[{re.escape(WHITESPACE)}]"
-    folded = F.lower(F.upper(F.regexp_replace(name, f"{space}+", "")))
+    # `str.casefold`, as far as it takes one letter to one: the sharp s and ligatures stay what they are.
+    folded = F.translate(F.lower(F.regexp_replace(name, f"{space}+", "")), "\u017f", "s")
     known = F.create_map(*(F.lit(text) for pair in spellings.items() for text in pair))
     return F.coalesce(F.element_at(known, folded), F.regexp_replace(name, f"{space}+", " "))
 
@@ -221,7 +222,9 @@ def _amount_rejections() -> Iterable[Column]:
 def _time_rejections() -> Iterable[Column]:
     text, time = F.col("time_text"), F.col("Time")
     yield F.when(time.isNull(), _reason(Rejection.TIME_UNPARSABLE, text))
-    yield F.when(time < F.lit(EARLIEST_TIME).cast("timestamp_ntz"), _reason(Rejection.TIME_BEFORE_2000, text))
+    # As text: a literal of a datetime is an instant in the zone of the machine.
+    earliest = F.lit(EARLIEST_TIME.isoformat(" ")).cast("timestamp_ntz")
+    yield F.when(time < earliest, _reason(Rejection.TIME_BEFORE_2000, text))
     latest = F.col("timestamp").cast("timestamp_ntz") + F.lit(MAX_AHEAD_OF_KAFKA)
     yield F.when(time > latest, _reason(Rejection.TIME_IN_FUTURE, text))
 
