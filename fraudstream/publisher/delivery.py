@@ -138,9 +138,8 @@ class Publisher:
         self._failure: BaseException | None = None
         try:
             self._producer = _Producer(bootstrap_servers=list(servers), partitioner=_ByUser(), **_PRODUCER)
-            self._producer.partitions_for(
-                topic
-            )  # now, lest the first row wait for it and the next ones hurry
+            # The first row would wait for this, and the rows after it would have to catch up.
+            self._producer.partitions_for(topic)
         except KafkaError as error:
             raise DeliveryFailed(f"No producer could be set up at {', '.join(servers)}: {error}") from error
 

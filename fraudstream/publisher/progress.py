@@ -13,7 +13,7 @@ from fraudstream.publisher.replay import START, Position
 
 
 class ProgressError(Exception):
-    """The saved progress cannot be read; the text names the file and what to do."""
+    """Progress cannot be read or saved; the text names the file and what to do."""
 
 
 class ProgressFile:
@@ -66,9 +66,18 @@ class ProgressFile:
             self.save(tally.position)
 
     def save(self, position: Position) -> None:
-        """Replace the saved progress at once: a reader finds the old one or the new one."""
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        """Replace the saved progress at once: a reader finds the old one or the new one.
+
+        Raises ProgressError.
+        """
         draft = self._path.with_suffix(f".{os.getpid()}.new")
-        draft.write_bytes(orjson.dumps(self._subject | position._asdict()))
-        draft.replace(self._path)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            draft.write_bytes(orjson.dumps(self._subject | position._asdict()))
+            draft.replace(self._path)
+        except OSError as error:
+            raise ProgressError(
+                f"Progress cannot be saved to {self._path}: {error.strerror}. "
+                "Set XDG_STATE_HOME to a folder that can be written."
+            ) from error
         self._saved = position

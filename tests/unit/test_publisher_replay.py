@@ -219,3 +219,9 @@ def test_unreadable_progress_is_an_error_that_names_the_file(tmp_path, three_row
     path.write_bytes(content)
     with pytest.raises(ProgressError, match=path.name):
         progress.load(looping=False)
+
+
+def test_a_folder_that_cannot_be_written_is_named(tmp_path, three_rows):
+    (tmp_path / "state").write_text("a file where the folder should be")
+    with pytest.raises(ProgressError, match=r"cannot be saved to .*/state/.*XDG_STATE_HOME"):
+        ProgressFile(tmp_path / "state", three_rows, "t", "id").save(Position(1, 1))
