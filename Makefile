@@ -55,9 +55,10 @@ $(VENV)/.dev: $(VENV)/.runtime requirements-dev.txt
 
 # A Chromium on the PATH, else Debian's as root, else the one that Playwright downloads.
 $(VENV)/.browser: $(VENV)/.dev
-	@if command -v chromium chromium-browser google-chrome google-chrome-stable >/dev/null; then \
-		echo "Chromium is there"; \
-	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	@for name in chromium chromium-browser google-chrome google-chrome-stable; do \
+		if command -v $$name >/dev/null; then exit 0; fi; \
+	done; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; \
 	else \
 		$(PY) -m playwright install chromium; \

@@ -1,0 +1,47 @@
+"""What the pipeline must make of a file, said a second time, in plain Python and pandas."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import ROUND_HALF_UP, Decimal
+from pathlib import Path
+
+import pandas as pd
+
+Row = tuple[str, str, Decimal, str | None, datetime, str | None, str | None]
+
+
+@dataclass(frozen=True)
+class Expected:
+    """`rows` by TransactionID; `rejected` has the reasons of dead letters, one for each."""
+
+    rows: dict[str, Row]
+    duplicates: int
+    rejected: list[str]
+
+
+def expected_of_csv(path: Path) -> Expected:
+    """The oracle for a file in the form of the shipped one: known spellings, times in one format."""
+    frame = pd.read_csv(path, dtype=str, keep_default_na=False).map(str.strip)
+    rows: dict[str, Row] = {}
+    duplicates, rejected = 0, []
+    for record in frame.to_dict("records"):
+        missing = [name for name in ("TransactionID", "UserID", "Amount", "Time") if record[name] == ""]
+        if missing:
+            rejected.append(f"missing {missing[0]}")
+            continue
+        row = (
+            record["TransactionID"],
+            record["UserID"],
+            Decimal(record["Amount"]).quantize(Decimal("0.01"), ROUND_HALF_UP),
+            record["Location"] or None,
+            datetime.fromisoformat(record["Time"]),
+            record["Device"] or None,
+            record["Merchant"] or None,
+        )
+        if row[0] in rows:
+            assert rows[row[0]] == row, "the shipped file has exact duplicates only"
+            duplicates += 1
+        rows[row[0]] = row
+    return Expected(rows, duplicates, sorted(rejected))
