@@ -9,6 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
+import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 from sqlalchemy import Engine
@@ -22,6 +23,7 @@ TITLE = "Fraud monitor"
 SIDEBAR_PX = 250
 TWO_LINES_PX = 62
 REASONS_IN_A_LINE = 50
+FEED_PX = 420
 
 
 @st.cache_resource(show_spinner=False)
@@ -165,29 +167,34 @@ def show_risky_merchants(ranking: reads.Ranking) -> None:
 
 
 def show_tables(overview: reads.Overview) -> None:
-    st.subheader(f"Last {reads.LAST_FLAGGED_ROWS} flagged", anchor=False)
-    if overview.last_flagged.empty:
-        st.text("No transaction is flagged.")
-    else:
-        table = views.flagged_table(overview.last_flagged)
+    with st.container(key="last_flagged"):
+        st.subheader(f"Last {reads.LAST_FLAGGED_ROWS} flagged", anchor=False)
+        show_last_flagged(overview.last_flagged)
+    with st.container(key="feed"):
+        st.subheader("Live feed", anchor=False)
+        st.caption(f"{views.shown_of(len(overview.feed), overview.totals.transactions)}, newest first")
         st.dataframe(
-            table,
+            views.feed_table(overview.feed),
             hide_index=True,
-            row_height=TWO_LINES_PX if table["Reasons"].str.len().max() > REASONS_IN_A_LINE else None,
-            height="content",
+            height=FEED_PX,
             column_config=COLUMNS,
-            key="last_flagged",
-            alt="The last flagged transactions with their reasons",
+            alt="The newest transactions",
         )
-    st.subheader("Live feed", anchor=False)
-    st.caption(f"{views.shown_of(len(overview.feed), overview.totals.transactions)}, newest first")
+
+
+def show_last_flagged(transactions: pd.DataFrame) -> None:
+    if transactions.empty:
+        st.text("No transaction is flagged.")
+        return
+    table = views.flagged_table(transactions)
+    long_reasons = table["Reasons"].str.len().max() > REASONS_IN_A_LINE
     st.dataframe(
-        views.feed_table(overview.feed),
+        table,
         hide_index=True,
-        height=420,
+        height="content",
+        row_height=TWO_LINES_PX if long_reasons else None,
         column_config=COLUMNS,
-        key="feed",
-        alt="The newest transactions",
+        alt="The last flagged transactions with their reasons",
     )
 
 

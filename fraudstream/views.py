@@ -135,9 +135,10 @@ def pipeline_text(counts: Mapping[str, int]) -> str:
 
 def component_texts(components: pd.DataFrame, zone: ZoneInfo) -> list[str]:
     """What each part of the pipeline last said: columns component, state, message, updated_at (UTC)."""
+    said = components[["component", "state", "message", "updated_at"]].itertuples(index=False, name=None)
     return [
-        f"{row['component']}: {row['state']}\n{row['message']}\n{_local(row['updated_at'], zone):%Y-%m-%d %H:%M}"
-        for row in components.to_dict("records")
+        f"{component}: {state}\n{message}\n{_local(updated_at, zone):%Y-%m-%d %H:%M}"
+        for component, state, message, updated_at in said
     ]
 
 

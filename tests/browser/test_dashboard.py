@@ -1,0 +1,273 @@
+"""The real dashboard process in a real browser on a real database, as a person would use it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
+
+import pytest
+from playwright.sync_api import Page, expect
+from sqlalchemy import Engine, text
+from sqlalchemy.engine import make_url
+
+from fraudstream.store import reads
+from fraudstream.store.migrate import migrate
+from fraudstream.store.status import set_status
+from tests.support.browsing import WITHIN_A_REFRESH_MS, Dashboard
+from tests.support.relay import Relay
+from tests.support.transactions import Judged, random_transactions, store
+
+NOON = datetime.fromisoformat("2026-03-01 12:00:00")
+
+
+@dataclass(frozen=True)
+class Filled:
+    engine: Engine
+    address: str
+
+    def kpis(self, where: str = "TRUE") -> dict[str, str]:
+        """The five numbers by plain SQL over `clean_data`, as they must read."""
+        statement = (
+            "SELECT COUNT(*), COALESCE(SUM(Is_Fraud = 'YES'), 0), "
+            "COALESCE(SUM(IF(Is_Fraud = 'YES', Amount, 0)), 0), COUNT(DISTINCT Location) "
+            f"FROM clean_data WHERE {where}"
+        )
+        with self.engine.connect() as connection:
+            total, frauds, at_risk, locations = connection.execute(text(statement)).one()
+        return {
+            "total_transactions": f"{total:,}",
+            "frauds": f"{frauds:,}",
+            "fraud_rate": f"{100 * frauds / total:.1f}%",
+            "amount_at_risk": f"{at_risk:,.2f}",
+            "active_locations": f"{locations}",
+        }
+
+    def newest(self, where: str = "TRUE") -> list[str]:
+        statement = (
+            f"SELECT TransactionID FROM clean_data WHERE {where} ORDER BY Time DESC, TransactionID DESC"
+        )
+        with self.engine.connect() as connection:
+            return list(connection.scalars(text(statement)))
+
+
+@pytest.fixture(scope="module")
+def filled(new_database: Callable[[], str], start_dashboard: Callable[..., str]) -> Iterator[Filled]:
+    url = new_database()
+    engine = reads.open_engine(make_url(url))
+    migrate(engine)
+    store(engine, random_transactions(3000, seed=11, start=NOON), duplicates=12, rejected=34)
+    set_status(engine, "alerts", "warning", "Alerts wait: no sender or recipient set")
+    yield Filled(engine, start_dashboard(MYSQL_URL=url))
+    engine.dispose()
+
+
+def test_numbers_equal_sql_and_follow_the_filter(filled: Filled, dashboard: Dashboard):
+    dashboard.page.goto(filled.address)
+    dashboard.expect_kpis(**filled.kpis())
+
+    dashboard.choose_city("Giza")
+    dashboard.expect_kpis(**filled.kpis("Location = 'Giza'"))
+
+    dashboard.toggle_fraud_only()
+    dashboard.expect_kpis(**filled.kpis("Location = 'Giza' AND Is_Fraud = 'YES'"))
+
+    dashboard.choose_city("(missing)")
+    dashboard.expect_kpis(**filled.kpis("Location IS NULL AND Is_Fraud = 'YES'"))
+
+    dashboard.toggle_fraud_only()
+    dashboard.choose_city("All cities")
+    dashboard.expect_kpis(**filled.kpis())
+
+
+def test_the_filter_is_in_the_address_and_comes_back_from_it(filled: Filled, dashboard: Dashboard):
+    dashboard.page.goto(filled.address)
+    dashboard.choose_city("Luxor")
+    dashboard.toggle_fraud_only()
+    expected = filled.kpis("Location = 'Luxor' AND Is_Fraud = 'YES'")
+    dashboard.expect_kpis(**expected)
+    expect(dashboard.page).to_have_url(re.compile(r"\?city=Luxor&fraud_only=true$"))
+
+    dashboard.page.reload()
+    dashboard.expect_kpis(**expected)
+    expect(dashboard.page.get_by_role("checkbox", name="Fraud only")).to_be_checked()
+
+
+def test_a_city_that_nobody_was_in_finds_nothing_and_says_so(filled: Filled, dashboard: Dashboard):
+    dashboard.page.goto(f"{filled.address}/?city=Atlantis")
+    expect(dashboard.page.get_by_text("No transaction matches the filter.")).to_be_visible()
+    dashboard.expect_kpis(total_transactions="0", fraud_rate="–", amount_at_risk="0.00")
+
+
+def test_feed_and_last_flagged_are_the_newest(filled: Filled, dashboard: Dashboard):
+    dashboard.page.goto(f"{filled.address}/?city=Cairo")
+    in_view = dashboard.column("feed", "Transaction")
+    assert len(in_view) > 5
+    assert in_view == filled.newest("Location = 'Cairo'")[: len(in_view)]
+    total = filled.kpis("Location = 'Cairo'")["total_transactions"]
+    expect(dashboard.page.get_by_text(f"Showing 100 of {total}, newest first")).to_be_visible()
+
+    flagged = dashboard.column("last_flagged", "Transaction")
+    assert flagged == filled.newest("Location = 'Cairo' AND Is_Fraud = 'YES'")[:10]
+    for amount, reason in zip(
+        dashboard.column("last_flagged", "Amount"), dashboard.column("last_flagged", "Reasons"), strict=True
+    ):
+        assert reason == f"Amount {float(amount):,.2f} is over 2,000.00"
+
+
+def test_charts_name_what_they_show(filled: Filled, dashboard: Dashboard):
+    dashboard.page.goto(filled.address)
+    expect(dashboard.page.get_by_text("Flagged share; at least 20 transactions")).to_be_visible()
+    assert len(dashboard.bar_labels("Top-5-risky-merchants")) == 5
+    assert set(dashboard.bar_labels("Suspicious-devices")) == {
+        "Android",
+        "iOS",
+        "Web",
+        "Windows",
+        "(missing)",
+    }
+    assert "Cairo" in dashboard.bar_labels("Fraud-by-location")
+    expect(dashboard.page.get_by_text("Transactions per hour")).to_be_visible()
+
+
+def test_sidebar_tells_where_the_numbers_come_from(filled: Filled, dashboard: Dashboard):
+    url = filled.engine.url
+    dashboard.page.goto(filled.address)
+    sidebar = dashboard.page.get_by_test_id("stSidebar")
+    expect(sidebar).to_contain_text("Connected")
+    expect(sidebar).to_contain_text(f"Server {url.host}:{url.port}")
+    expect(sidebar).to_contain_text(f"Database {url.database}")
+    expect(sidebar).to_contain_text("Time zone Africa/Cairo")
+    expect(sidebar).to_contain_text("12 duplicates")
+    expect(sidebar).to_contain_text("34 rejected")
+    expect(sidebar).to_contain_text("Alerts wait: no sender or recipient set")
+    assert url.password not in dashboard.page.content()
+
+
+def test_the_button_refreshes_at_once(engine: Engine, database: str, start_dashboard, dashboard: Dashboard):
+    store(engine, random_transactions(40, seed=12))
+    dashboard.page.goto(start_dashboard(MYSQL_URL=database))
+    dashboard.expect_kpis(total_transactions="40")
+    store(engine, random_transactions(2, seed=13, prefix="S"))
+    dashboard.page.get_by_role("button", name="Refresh").click()
+    dashboard.expect_kpis(total_transactions="42", within_ms=5_000)
+
+
+def test_from_no_tables_to_live_rows_without_a_reload(
+    database: str, start_dashboard: Callable[..., str], dashboard: Dashboard, page: Page
+):
+    page.goto(start_dashboard(MYSQL_URL=database))
+    expect(page.get_by_text("The tables do not exist yet").first).to_be_visible()
+    expect(page.get_by_text("Start data_cleaning.py: it creates them")).to_be_visible()
+
+    engine = reads.open_engine(make_url(database))
+    migrate(engine)
+    expect(page.get_by_text("No transactions yet.")).to_be_visible(timeout=WITHIN_A_REFRESH_MS)
+    dashboard.expect_kpis(total_transactions="0", fraud_rate="–")
+
+    in_giza = Judged("first", "U1", Decimal("2000.01"), NOON, location="Giza")
+    store(engine, [in_giza, Judged("second", "U1", Decimal("10.00"), NOON, location="Cairo")])
+    dashboard.expect_kpis(within_ms=WITHIN_A_REFRESH_MS, total_transactions="2", amount_at_risk="2,000.01")
+
+    dashboard.choose_city("Giza")
+    dashboard.toggle_fraud_only()
+    dashboard.expect_kpis(total_transactions="1")
+    store(engine, [Judged("third", "U1", Decimal("5000.00"), NOON, location="Giza")])
+    store(engine, [Judged("fourth", "U1", Decimal("7000.00"), NOON, location="Cairo")])
+    dashboard.expect_kpis(within_ms=WITHIN_A_REFRESH_MS, total_transactions="2", amount_at_risk="7,000.01")
+    assert dashboard.column("feed", "Transaction") == ["third", "first"]
+    engine.dispose()
+
+
+def test_a_database_that_goes_away_is_named_and_its_return_is_noticed(
+    engine: Engine, database: str, start_dashboard: Callable[..., str], dashboard: Dashboard, page: Page
+):
+    store(engine, random_transactions(40, seed=14))
+    url = make_url(database)
+    relay = Relay(url.host, url.port)
+    through_relay = url.set(host="127.0.0.1", port=relay.port).render_as_string(hide_password=False)
+    page.goto(start_dashboard(MYSQL_URL=through_relay))
+    expect(page.get_by_text("The database is away").first).to_be_visible()
+    expect(page.get_by_text(f"127.0.0.1:{relay.port} does not answer")).to_be_visible()
+    expect(page.get_by_text("MYSQL_URL")).to_be_visible()
+
+    try:
+        relay.open()
+        dashboard.expect_kpis(within_ms=WITHIN_A_REFRESH_MS, total_transactions="40")
+        expect(page.get_by_text("The database is away")).to_have_count(0)
+        relay.shut()
+        expect(page.get_by_text("The database is away").first).to_be_visible(timeout=WITHIN_A_REFRESH_MS)
+        expect(page.get_by_test_id("stMetric")).to_have_count(0)
+    finally:
+        relay.shut()
+
+
+def test_a_refused_account_is_named_and_its_password_is_not(
+    database: str, start_dashboard: Callable[..., str], page: Page
+):
+    url = make_url(database).set(username="nobody", password="top-secret")
+    page.goto(start_dashboard(MYSQL_URL=url.render_as_string(hide_password=False)))
+    expect(page.get_by_text("The database refuses the account").first).to_be_visible()
+    expect(page.get_by_text("MYSQL_USER and MYSQL_PASSWORD").first).to_be_visible()
+    assert "top-secret" not in page.content()
+
+
+def test_settings_that_make_no_sense_are_named(start_dashboard: Callable[..., str], page: Page):
+    page.goto(start_dashboard(MYSQL_URL="http://nonsense", SMTP_PORT="many"))
+    expect(page.get_by_text("Settings are not usable.")).to_be_visible()
+    expect(page.get_by_text("MYSQL_URL: must be")).to_be_visible()
+    expect(page.get_by_text("SMTP_PORT:")).to_be_visible()
+
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(2)>",
+    "**bold** [link](javascript:alert(3)) `code`",
+    "$$\\frac{1}{2}$$ :red[x] :smile: # head",
+    "<b>b</b> &lt;i&gt; %{y} {{7*7}}",
+    "😀 \u202eright to left مرحبا",
+    "x" * 64,
+)
+
+
+def test_hostile_texts_are_shown_letter_by_letter(
+    engine: Engine, database: str, start_dashboard: Callable[..., str], dashboard: Dashboard, page: Page
+):
+    reasons = '[{"code": "<script>alert(4)</script> **x**"}]'
+    rows = [
+        Judged(f"{number}{name}"[:64], name, Decimal(number), NOON, name, name, name, reasons)
+        for number, name in enumerate(HOSTILE)
+        for _ in range(1)
+    ]
+    many = [Judged(f"{n}", "U", Decimal(1), NOON, merchant=HOSTILE[0], reasons=reasons) for n in range(20)]
+    store(engine, [*rows, *many])
+    set_status(engine, HOSTILE[0], "error", HOSTILE[2])
+
+    page.goto(start_dashboard(MYSQL_URL=database))
+    dashboard.expect_kpis(total_transactions=f"{len(rows) + len(many)}")
+    for column in ("User", "Location", "Device", "Merchant"):
+        shown = dashboard.column("feed", column)
+        assert set(HOSTILE) <= set(shown), column
+    assert "<script>alert(4)</script> **x**" in dashboard.column("last_flagged", "Reasons")
+
+    shortened = {name if len(name) <= 16 else f"{name[:15]}…" for name in HOSTILE}
+    assert shortened <= set(dashboard.bar_labels("Fraud-by-location"))
+    assert shortened <= set(dashboard.bar_labels("Suspicious-devices"))
+    assert dashboard.bar_labels("Top-5-risky-merchants") == [f"{HOSTILE[0][:15]}…"]
+
+    sidebar = page.get_by_test_id("stSidebar")
+    expect(sidebar).to_contain_text(f"{HOSTILE[0]}: error")
+    expect(sidebar).to_contain_text(HOSTILE[2])
+    page.get_by_role("combobox", name="City").click()
+    assert set(HOSTILE) <= set(page.get_by_role("option").all_text_contents())
+    page.keyboard.press("Escape")
+
+    for name in HOSTILE:
+        dashboard.choose_city(name)
+        dashboard.expect_kpis(total_transactions="1")
+        expect(page.get_by_text(f"All transactions, {name}", exact=True)).to_be_visible()
+    page.reload()
+    dashboard.expect_kpis(total_transactions="1")
+    assert page.locator("[data-testid=stMain] a[href^='javascript'], script:not([src])").count() == 0

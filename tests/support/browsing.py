@@ -1,0 +1,137 @@
+"""The real dashboard process, and what a person reads on its page."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, Route, expect
+
+from fraudstream.config import PROJECT_DIR, child_environment, program_on_path
+from tests.support.ports import free_port
+from tests.support.waiting import wait_until
+
+BROWSER_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+REFRESH_MS = 10_000
+# A refresh, on a machine that is busy with other tests.
+WITHIN_A_REFRESH_MS = REFRESH_MS + 15_000
+_STOP_S = 10
+
+
+def browser_executable() -> Path:
+    for name in BROWSER_NAMES:
+        if found := program_on_path(name):
+            return found
+    raise AssertionError(f"no browser on the PATH: install one of {', '.join(BROWSER_NAMES)}")
+
+
+@contextmanager
+def running_dashboard(log: Path, **environment: str) -> Iterator[str]:
+    """The dashboard as a process of its own on a free port; yields its address when it answers."""
+    port = free_port()
+    command = [sys.executable, "-m", "streamlit", "run", "dashboard.py", "--server.port", str(port)]
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            cwd=PROJECT_DIR,
+            env=child_environment(**environment),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        wait_until(
+            lambda: process.poll() is not None or _answers(f"{address}/_stcore/health"),
+            timeout=60,
+            describe=lambda: f"the dashboard answers; its log: {log.read_text()}",
+        )
+        assert process.poll() is None, f"the dashboard ended: {log.read_text()}"
+        yield address
+    finally:
+        process.terminate()
+        try:
+            process.wait(_STOP_S)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait(_STOP_S)
+
+
+def _answers(url: str) -> bool:
+    try:
+        with urllib.request.urlopen(url, timeout=2) as response:
+            return response.status == 200
+    except (urllib.error.URLError, TimeoutError, ConnectionError):
+        return False
+
+
+class Watch:
+    """What went wrong in a page that a person would not see: errors, scripts that ran, requests elsewhere."""
+
+    def __init__(self, context: BrowserContext) -> None:
+        self.complaints: list[str] = []
+        context.route(lambda url: urlsplit(url).hostname != "127.0.0.1", self._refuse)
+        context.on("console", self._console)
+        context.on("weberror", lambda error: self.complaints.append(f"script error: {error.error}"))
+        context.on("dialog", lambda dialog: self.complaints.append(f"a script ran: {dialog.message}"))
+
+    def _refuse(self, route: Route) -> None:
+        if not route.request.url.startswith(("data:", "blob:")):
+            self.complaints.append(f"request to another host: {route.request.url}")
+            route.abort()
+        else:
+            route.continue_()
+
+    def _console(self, message: ConsoleMessage) -> None:
+        if message.type == "error":
+            self.complaints.append(f"console error: {message.text}")
+
+
+class Dashboard:
+    """The page as a person reads it."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+
+    def expect_kpis(self, *, within_ms: float = 15_000, **values: str) -> None:
+        """`expect_kpis(total_transactions="10,000", …)`: waits until each number reads so."""
+        for name, value in values.items():
+            expect(self._kpi(name.replace("_", " ").capitalize())).to_have_text(value, timeout=within_ms)
+
+    def choose_city(self, label: str) -> None:
+        self.page.get_by_role("combobox", name="City").click()
+        self.page.get_by_role("option", name=label, exact=True).click()
+
+    def toggle_fraud_only(self) -> None:
+        self.page.get_by_text("Fraud only", exact=True).click()
+
+    def table(self, heading: str) -> Locator:
+        """The grid's own table for screen readers; it has the rows that are in view."""
+        return self.page.locator(f".st-key-{heading} table[role=grid]")
+
+    def column(self, heading: str, name: str) -> list[str]:
+        """The cells of a column, of the rows in view."""
+        grid = self.table(heading)
+        grid.locator("td").first.wait_for(state="attached")
+        index = grid.locator("th").all_text_contents().index(name) + 1
+        return grid.locator(f"td[aria-colindex='{index}']").all_text_contents()
+
+    def bar_labels(self, chart: str) -> list[str]:
+        """The names beside the bars of a chart, from top to bottom."""
+        ticks = self.chart(chart).locator(".yaxislayer-above .ytick text")
+        ticks.first.wait_for(state="attached")
+        return ticks.all_text_contents()
+
+    def chart(self, name: str) -> Locator:
+        return self.page.locator(f"[class*='st-key-{name}'] .js-plotly-plot")
+
+    def _kpi(self, label: str) -> Locator:
+        name = self.page.get_by_test_id("stMetricLabel").filter(has_text=re.compile(f"^{label}"))
+        return self.page.get_by_test_id("stMetric").filter(has=name).get_by_test_id("stMetricValue")
