@@ -70,7 +70,7 @@ def _amount_over_in_words(reason: Mapping[str, Any]) -> str:
 
 
 def _model_in_words(reason: Mapping[str, Any]) -> str:
-    return f"Model score {reason['score']:.2f} is at or over its threshold {reason['threshold']:.2f}"
+    return f"Model score {reason['score']:.2f}, threshold {reason['threshold']:.2f}"
 
 
 _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {

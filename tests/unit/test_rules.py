@@ -66,7 +66,7 @@ def test_reasons_carry_their_numbers_and_read_as_words() -> None:
     ]
     assert orjson.loads(to_json(reasons)) == reasons
     assert in_words(to_json(reasons)) == (
-        "Amount 2,410.00 is over 2,000.00; Model score 0.97 is at or over its threshold 0.93"
+        "Amount 2,410.00 is over 2,000.00; Model score 0.97, threshold 0.93"
     )
 
 

@@ -15,8 +15,22 @@ depends_on = None
 _OPTIONS = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin", "mysql_engine": "InnoDB"}
 
 
+def _index(name: str, *columns: str) -> tuple[str, list[str]]:
+    return name, list(columns)
+
+
+def _create(table: str, *parts: sa.schema.SchemaItem | tuple[str, list[str]]) -> None:
+    """Table and indexes, each unless it is there: a run that died half-way is finished by the next."""
+    items = [part for part in parts if not isinstance(part, tuple)]
+    op.create_table(table, *items, if_not_exists=True, **_OPTIONS)
+    present = {index["name"] for index in sa.inspect(op.get_bind()).get_indexes(table)}
+    for part in parts:
+        if isinstance(part, tuple) and part[0] not in present:
+            op.create_index(part[0], table, part[1])
+
+
 def upgrade() -> None:
-    op.create_table(
+    _create(
         "clean_data",
         sa.Column("TransactionID", sa.String(64), primary_key=True),
         sa.Column("UserID", sa.String(64), nullable=False),
@@ -35,12 +49,10 @@ def upgrade() -> None:
         sa.Column("kafka_time", mysql.DATETIME(fsp=6), nullable=False),
         sa.Column("processed_at", mysql.DATETIME(fsp=6), nullable=False),
         sa.CheckConstraint("(`Is_Fraud` = 'YES') = (`reasons` IS NOT NULL)", name="flag_has_reason"),
-        sa.Index("clean_data_by_time", "Time"),
-        sa.Index("clean_data_by_user", "UserID", "Time"),
-        if_not_exists=True,
-        **_OPTIONS,
+        _index("clean_data_by_time", "Time"),
+        _index("clean_data_by_user", "UserID", "Time"),
     )
-    op.create_table(
+    _create(
         "dead_letters",
         sa.Column("topic_id", sa.String(36), primary_key=True),
         sa.Column("partition_id", sa.Integer, primary_key=True, autoincrement=False),
@@ -53,35 +65,27 @@ def upgrade() -> None:
         sa.Column("kafka_time", mysql.DATETIME(fsp=6), nullable=False),
         sa.Column("rejected_at", mysql.DATETIME(fsp=6), nullable=False),
         sa.Column("replayed_at", mysql.DATETIME(fsp=6), nullable=True),
-        sa.Index("dead_letters_by_reason", "reason", "rejected_at"),
-        if_not_exists=True,
-        **_OPTIONS,
+        _index("dead_letters_by_reason", "reason", "rejected_at"),
     )
-    op.create_table(
+    _create(
         "kafka_offsets",
         sa.Column("topic", sa.String(249), primary_key=True),
         sa.Column("partition_id", sa.Integer, primary_key=True, autoincrement=False),
         sa.Column("topic_id", sa.String(36), nullable=False),
         sa.Column("next_offset", sa.BigInteger, nullable=False),
-        if_not_exists=True,
-        **_OPTIONS,
     )
-    op.create_table(
+    _create(
         "writer_lease",
         sa.Column("lock_name", sa.String(64), primary_key=True),
         sa.Column("holder", sa.String(255), nullable=False),
         sa.Column("renewed_at", mysql.DATETIME(fsp=6), nullable=False),
-        if_not_exists=True,
-        **_OPTIONS,
     )
-    op.create_table(
+    _create(
         "user_history",
         sa.Column("UserID", sa.String(64), primary_key=True),
         sa.Column("history", mysql.MEDIUMBLOB, nullable=False),
-        if_not_exists=True,
-        **_OPTIONS,
     )
-    op.create_table(
+    _create(
         "rollup_hourly",
         sa.Column("hour", mysql.DATETIME, primary_key=True),
         sa.Column("Location", sa.String(128), primary_key=True),
@@ -90,10 +94,8 @@ def upgrade() -> None:
         sa.Column("Is_Fraud", sa.Enum("YES", "NO"), primary_key=True),
         sa.Column("transactions", sa.BigInteger, nullable=False),
         sa.Column("amount", mysql.DECIMAL(30, 2), nullable=False),
-        if_not_exists=True,
-        **_OPTIONS,
     )
-    op.create_table(
+    _create(
         "pipeline_totals",
         sa.Column("topic", sa.String(249), primary_key=True),
         sa.Column("stored", sa.BigInteger, nullable=False),
@@ -101,10 +103,8 @@ def upgrade() -> None:
         sa.Column("duplicates", sa.BigInteger, nullable=False),
         sa.Column("rejected", sa.BigInteger, nullable=False),
         sa.Column("updated_at", mysql.DATETIME(fsp=6), nullable=False),
-        if_not_exists=True,
-        **_OPTIONS,
     )
-    op.create_table(
+    _create(
         "batch_metrics",
         sa.Column("id", sa.BigInteger, primary_key=True),
         sa.Column("topic", sa.String(249), nullable=False),
@@ -119,11 +119,9 @@ def upgrade() -> None:
         sa.Column("stage_ms", sa.Text, nullable=False),
         sa.Column("latency_ms", sa.Text, nullable=True),
         sa.Column("model_version", sa.String(64), nullable=True),
-        sa.Index("batch_metrics_by_time", "committed_at"),
-        if_not_exists=True,
-        **_OPTIONS,
+        _index("batch_metrics_by_time", "committed_at"),
     )
-    op.create_table(
+    _create(
         "mails",
         sa.Column("mail_id", sa.BigInteger, primary_key=True),
         sa.Column("message_id", sa.String(255), nullable=False, unique=True),
@@ -135,11 +133,9 @@ def upgrade() -> None:
         sa.Column("created_at", mysql.DATETIME(fsp=6), nullable=False),
         sa.Column("next_attempt_at", mysql.DATETIME(fsp=6), nullable=False),
         sa.Column("sent_at", mysql.DATETIME(fsp=6), nullable=True),
-        sa.Index("mails_by_state", "state", "next_attempt_at"),
-        if_not_exists=True,
-        **_OPTIONS,
+        _index("mails_by_state", "state", "next_attempt_at"),
     )
-    op.create_table(
+    _create(
         "alerts",
         sa.Column("alert_id", sa.BigInteger, primary_key=True),
         sa.Column("TransactionID", sa.String(64), nullable=False, unique=True),
@@ -148,20 +144,16 @@ def upgrade() -> None:
         sa.Column("state", sa.Enum("waiting", "mailed"), nullable=False),
         sa.Column("mail_id", sa.BigInteger, nullable=True),
         sa.Column("created_at", mysql.DATETIME(fsp=6), nullable=False),
-        sa.Index("alerts_by_state", "state", "UserID", "alert_id"),
-        sa.Index("alerts_by_mail", "mail_id"),
-        sa.Index("alerts_by_time", "Time"),
-        if_not_exists=True,
-        **_OPTIONS,
+        _index("alerts_by_state", "state", "UserID", "alert_id"),
+        _index("alerts_by_mail", "mail_id"),
+        _index("alerts_by_time", "Time"),
     )
-    op.create_table(
+    _create(
         "alert_holds",
         sa.Column("UserID", sa.String(64), primary_key=True),
         sa.Column("held_until", mysql.DATETIME(fsp=6), nullable=False),
-        if_not_exists=True,
-        **_OPTIONS,
     )
-    op.create_table(
+    _create(
         "labels",
         sa.Column("TransactionID", sa.String(64), primary_key=True),
         sa.Column("source", sa.String(64), primary_key=True),
@@ -171,15 +163,11 @@ def upgrade() -> None:
         sa.Column("note", sa.Text, nullable=True),
         sa.Column("version", sa.Integer, nullable=False),
         sa.Column("recorded_at", mysql.DATETIME(fsp=6), nullable=False),
-        if_not_exists=True,
-        **_OPTIONS,
     )
-    op.create_table(
+    _create(
         "component_status",
         sa.Column("component", sa.String(64), primary_key=True),
         sa.Column("state", sa.Enum("ok", "warning", "error"), nullable=False),
         sa.Column("message", sa.Text, nullable=False),
         sa.Column("updated_at", mysql.DATETIME(fsp=6), nullable=False),
-        if_not_exists=True,
-        **_OPTIONS,
     )
