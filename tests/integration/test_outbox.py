@@ -19,7 +19,7 @@ from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, event, text
 from sqlalchemy.engine import make_url
 
 from fraudstream.alerting import mail_sender
@@ -270,6 +270,53 @@ def test_who_has_lost_his_lease_changes_nothing(engine: Engine, mark: Callable[[
     assert mark(box, present)
 
 
+@contextmanager
+def just_before(engine: Engine, statement_start: str, action: Callable[[], object]) -> Iterator[None]:
+    """Do `action` when the next statement that starts so is about to be executed on `engine`, once."""
+    pending_actions = [action]
+
+    def interrupt(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if pending_actions and " ".join(statement.split()).startswith(statement_start):
+            pending_actions.pop()()
+
+    event.listen(engine, "before_cursor_execute", interrupt)
+    try:
+        yield
+    finally:
+        event.remove(engine, "before_cursor_execute", interrupt)
+    assert not pending_actions, f"no statement started with {statement_start!r}"
+
+
+def test_of_two_claims_of_the_same_alerts_one_wins(engine: Engine, database: str):
+    flag(engine, flagged("A1", "U1"), flagged("A2", "U1"))
+    other = an_outbox(make_engine(make_url(database)))
+    won: list[outbox.ClaimedMail] = []
+
+    with just_before(engine, "UPDATE alerts", lambda: won.extend(claim(other))):
+        lost = claim(an_outbox(engine))
+
+    assert lost == []
+    assert [identities(other, mail) for mail in won] == [["A1", "A2"]]
+    assert outbox.pending(engine) == outbox.Counts(waiting=0, held=0, sending=1, sent=0, failed=0)
+    other.engine.dispose()
+
+
+def test_a_claim_sees_the_hold_that_began_while_it_read(engine: Engine, database: str):
+    flag(engine, flagged("A1", "U1"))
+    other = an_outbox(make_engine(make_url(database)))
+
+    def be_overtaken() -> None:
+        assert [identities(other, mail) for mail in claim(other)] == [["A1"]]
+        flag(engine, flagged("A2", "U1"))
+
+    with just_before(engine, "SELECT alerts.alert_id FROM alerts", be_overtaken):
+        late = claim(an_outbox(engine))
+
+    assert late == []
+    assert outbox.pending(engine).held == 1
+    other.engine.dispose()
+
+
 def test_a_claim_does_not_wait_for_a_batch_that_is_being_written(engine: Engine):
     flag(engine, *many(20, users=10))
     box = an_outbox(engine)
@@ -327,6 +374,7 @@ def test_senders_side_by_side_send_each_alert_once(engine: Engine, server: MailS
         for own in engines:
             own.dispose()
 
+    assert outbox.pending(engine).failed == 0
     told = Counter(identity for mail in server.received for identity in listed(mail))
     assert len(told) == 300
     assert set(told.values()) == {1}
