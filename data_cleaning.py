@@ -16,10 +16,11 @@ import typer
 
 from fraudstream.alerting import mail_sender
 from fraudstream.config import Settings, SettingsError, child_environment, export, load_settings
+from fraudstream.rules import RulesError
 from fraudstream.stack import StackError
 from fraudstream.stack.spark import connector_jars, spark_variables
 from fraudstream.stop_signals import stop_on_signals
-from fraudstream.store.engine import make_engine
+from fraudstream.store.engine import DriverIncomplete, make_engine
 from fraudstream.streaming import Job, JobConfig, JobStopped, build_session
 
 app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
@@ -47,7 +48,7 @@ def main(
     except SettingsError as error:
         typer.secho(str(error), fg="red", err=True)
         raise typer.Exit(2) from None
-    except (JobStopped, StackError) as error:
+    except (JobStopped, StackError, RulesError, DriverIncomplete) as error:
         typer.secho(f"Stopped: {error}", fg="red", err=True)
         raise typer.Exit(1) from None
 

@@ -20,11 +20,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from py4j.protocol import Py4JError
+from py4j.protocol import Py4JError, Py4JNetworkError
 from pyspark import Broadcast
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
+from pyspark.sql.streaming import StreamingQuery
 from sqlalchemy import Engine
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
@@ -40,7 +41,7 @@ from fraudstream.store.commit import Batch, BatchCounts, commit_batch
 from fraudstream.store.engine import make_engine
 from fraudstream.store.errors import permanent_cause
 from fraudstream.store.locks import lock_name
-from fraudstream.store.migrate import migrate
+from fraudstream.store.migrate import NewerDatabase, migrate
 from fraudstream.store.offsets import OffsetsMoved, StoredOffsets, read_offsets
 from fraudstream.store.status import set_status
 from fraudstream.store.transactions import StoredTransactions
@@ -53,6 +54,9 @@ _LOG4J = Path(__file__).with_name("log4j2.properties")
 _RENAME_BASED = "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 1.0, 30.0
 _POLL_S = 0.2
+
+
+_ONLY_A_PERSON_CAN_HELP = (ModelError, resume.TopicGap, topic.TopicError, NewerDatabase)
 
 
 class JobStopped(Exception):
@@ -123,12 +127,14 @@ class Job:
             started = time.monotonic()
             try:
                 self._run_as_writer()
-            except (ModelError, resume.TopicGap, topic.TopicError) as error:
+            except _ONLY_A_PERSON_CAN_HELP as error:
                 raise JobStopped(str(error)) from error
+            except Py4JNetworkError as error:
+                raise JobStopped("Spark's JVM has ended: start the job again") from error
             except DBAPIError as error:
                 if cause := permanent_cause(error):
                     raise JobStopped(cause) from error
-                log.error("database trouble: %s", error.orig)
+                log.error("the database of MYSQL_URL cannot be used: %s", error.orig)
             except (WriterLost, OffsetsMoved, topic.BrokerUnavailable, TimeoutError) as error:
                 log.error("%s", error)
             except (PySparkException, Py4JError) as error:
@@ -158,8 +164,7 @@ class Job:
             self._run_query(writer)
 
     def _run_query(self, writer: Writer) -> None:
-        self._model.load()
-        self._model.report(self._engine)
+        self._model.refresh(self._engine)
         info, starting = self._where_to_start(writer)
         self._failure = None
         with (
@@ -179,18 +184,22 @@ class Job:
             print("Streaming started", flush=True)  # noqa: T201
             print(f"Spark UI: {self._session.sparkContext.uiWebUrl}", flush=True)  # noqa: T201
             print("Waiting for data...", flush=True)  # noqa: T201
-            try:
-                while not (self._stopped() or query.awaitTermination(_POLL_S)):  # type: ignore[arg-type]
-                    pass
-            except PySparkException:
-                # What the handler raised says more than Spark's account of it.
-                if self._failure is not None:
-                    raise self._failure from None
-                raise
-            finally:
-                with self._batch_running:
-                    pass  # a running batch is finished first; one that begins later sees that it is over
-                query.stop()
+            self._await_end(query)
+
+    def _await_end(self, query: StreamingQuery) -> None:
+        """Return when told to stop; raises what ended the query before that."""
+        try:
+            while not (self._stopped() or query.awaitTermination(_POLL_S)):  # type: ignore[arg-type]
+                pass
+        except PySparkException:
+            # What the handler raised says more than Spark's account of it.
+            if self._failure is not None:
+                raise self._failure from None
+            raise
+        finally:
+            with self._batch_running:
+                pass  # a running batch is finished first; one that begins later sees that it is over
+            query.stop()
 
     def _where_to_start(self, writer: Writer) -> tuple[topic.TopicInfo, dict[int, int]]:
         servers, name = self._config.bootstrap_servers, self._config.topic
@@ -351,37 +360,40 @@ class _ModelInUse:
 
     @property
     def judge(self) -> Broadcast[Judge]:
-        assert self._broadcast is not None, "load() comes first"
+        assert self._broadcast is not None, "refresh() comes first"
         return self._broadcast
 
-    def load(self) -> None:
-        """Take up the current model, or the rules alone where there is none. Raises ModelError."""
+    def refresh(self, engine: Engine) -> None:
+        """Take up the current model when it is another than the one in use.
+
+        The first must be usable: raises ModelError. Later, one that cannot be used is reported in the log
+        and to the dashboard, and the present one stays.
+        """
+        current = models.current_version(self._directory)
+        if self._broadcast is not None and current in (self.version, self._refused):
+            return
+        try:
+            self._load()
+        except ModelError as error:
+            if self._broadcast is None:
+                raise
+            self._refused = current
+            log.error("%s; the present model %s stays", error, self.version)
+            set_status(engine, "model", "error", str(error))
+        else:
+            self._report(engine)
+
+    def _load(self) -> None:
         model = models.load(self._directory)
-        old, self._broadcast = (
-            self._broadcast,
-            self._session.sparkContext.broadcast(Judge(self._rules, model)),
-        )
+        old = self._broadcast
+        self._broadcast = self._session.sparkContext.broadcast(Judge(self._rules, model))
         self.version = model.metadata.version if model else None
         self._refused = None
         if old is not None:
             old.destroy()
         log.info("model: %s", self.version or "none, the rules alone decide")
 
-    def refresh(self, engine: Engine) -> None:
-        """Load the model anew when another is current; one that cannot be used is reported and left."""
-        current = models.current_version(self._directory)
-        if current in (self.version, self._refused):
-            return
-        try:
-            self.load()
-        except ModelError as error:
-            self._refused = current
-            log.error("%s; the present model %s stays", error, self.version)
-            set_status(engine, "model", "error", str(error))
-        else:
-            self.report(engine)
-
-    def report(self, engine: Engine) -> None:
+    def _report(self, engine: Engine) -> None:
         """Tell the dashboard which model decides."""
         if self.version:
             set_status(engine, "model", "ok", f"model {self.version}")

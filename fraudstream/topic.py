@@ -134,7 +134,7 @@ class LatestOffsets(AbstractContextManager["LatestOffsets"]):
 
     def __exit__(self, *_exception: object) -> None:
         self._stop.set()
-        self._thread.join()
+        self._thread.join(timeout=1)  # a question that Kafka does not answer ends by itself, later
 
     def _follow(self) -> None:
         while not self._stop.is_set():
