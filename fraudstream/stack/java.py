@@ -9,7 +9,6 @@ import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from urllib.error import URLError
 
 import jdk
 
@@ -76,16 +75,17 @@ def _fetch_private(private_dir: Path, fetch: Callable[[Path], None], looked_at: 
         if java := _private_java(private_dir):
             return java
         with tempfile.TemporaryDirectory(dir=private_dir.parent) as scratch:
+            unfinished = Path(scratch) / private_dir.name
+            unfinished.mkdir()
             try:
-                fetch(Path(scratch))
-            except (OSError, URLError) as error:
+                fetch(unfinished)
+            except (OSError, jdk.JdkError) as error:
                 raise JavaNotFound(_explain(looked_at, f"fetching one failed: {error}")) from error
-            fetched = _private_java(Path(scratch))
+            fetched = _private_java(unfinished)
             if fetched is None or java_version(fetched) not in SUITABLE_VERSIONS:
                 raise JavaNotFound(_explain(looked_at, "the one that was fetched does not run here"))
-            Path(scratch).rename(private_dir)
-            Path(scratch).mkdir()
-    return private_dir / fetched.relative_to(scratch)
+            unfinished.rename(private_dir)
+    return private_dir / fetched.relative_to(unfinished)
 
 
 def _install_jdk(folder: Path) -> None:

@@ -9,11 +9,27 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
+from email.headerregistry import (
+    ContentDispositionHeader,
+    ContentTransferEncodingHeader,
+    ContentTypeHeader,
+    HeaderRegistry,
+)
 from email.message import EmailMessage
 from email.parser import BytesHeaderParser
-from email.policy import default
+from email.policy import EmailPolicy
 from functools import lru_cache
 from pathlib import Path
+
+# Addresses and dates are shown, never used: read as plain text they cannot be made badly enough to fail.
+_HEADERS = HeaderRegistry(use_default_map=False)
+for _name, _type in (
+    ("content-type", ContentTypeHeader),
+    ("content-disposition", ContentDispositionHeader),
+    ("content-transfer-encoding", ContentTransferEncodingHeader),
+):
+    _HEADERS.map_to_type(_name, _type)  # type: ignore[arg-type]
+_POLICY = EmailPolicy(header_factory=_HEADERS)
 
 _ID_FORMAT = "%Y%m%dT%H%M%S.%fZ"
 _ID = re.compile(r"\d{8}T\d{6}\.\d{6}Z")
@@ -90,7 +106,7 @@ class Mailbox:
         raw = self.raw(mail_id)
         if raw is None:
             return None
-        message = message_from_bytes(raw, policy=default)
+        message = message_from_bytes(raw, policy=_POLICY)
         assert isinstance(message, EmailMessage)
         return Mail(
             summary=_summary(self._path(mail_id)),
@@ -122,7 +138,7 @@ def received_at(mail_id: str) -> datetime:
 @lru_cache(maxsize=10_000)
 def _summary(path: Path) -> Summary:
     with path.open("rb") as file:
-        headers = BytesHeaderParser(policy=default).parse(file)
+        headers = BytesHeaderParser(policy=_POLICY).parse(file)
     return Summary(
         id=path.stem,
         received_at=received_at(path.stem),

@@ -15,7 +15,7 @@ import psutil
 
 from fraudstream.stack import mysql
 from fraudstream.stack.addresses import Addresses
-from fraudstream.stack.artifacts import Artifacts, Progress
+from fraudstream.stack.artifacts import LOCK_FILE, Artifacts, Progress
 from fraudstream.stack.errors import ServiceFailed, StackError, StackNotRunning
 from fraudstream.stack.inbox_service import Inbox
 from fraudstream.stack.java import find_java
@@ -94,6 +94,11 @@ class Stack:
             self._artifacts.spark_connector_jars()
             if mysql.find_on_path(self._path) is None:
                 mysql.downloaded(self._artifacts)
+
+    def lock_artifacts(self) -> None:
+        """Write artifacts.lock for the versions that the code names now; for maintainers."""
+        with self._exclusive():
+            LOCK_FILE.write_text(self._artifacts.lock_text())
 
     def up(self, *, usual_ports: bool = True) -> Addresses:
         """Start what does not run or does not answer, and return when all answers; safe to repeat.

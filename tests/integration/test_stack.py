@@ -31,12 +31,8 @@ from fraudstream.stack.ports import HOST
 from fraudstream.stack.processes import find
 from fraudstream.stack.stack import SERVICES
 
-# Whatever Java tries to download with this, fails at once.
-NO_INTERNET = {
-    "JAVA_TOOL_OPTIONS": " ".join(
-        f"-D{scheme}.proxyHost={HOST} -D{scheme}.proxyPort=9" for scheme in ("http", "https")
-    )
-}
+# Whatever is to be downloaded with this, fails at once.
+NO_INTERNET = dict.fromkeys(("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY"), f"http://{HOST}:9")
 
 
 @pytest.fixture(scope="module")

@@ -30,7 +30,7 @@ class Repository:
         self.says(f'for last; do :; done\ncp {self.jars}/* "$(dirname "$last")"')
 
     def says(self, script: str) -> None:
-        self.java.write_text(f"#!/bin/sh\necho called >> {self.calls}\n{script}\n")
+        self.java.write_text(f'#!/bin/sh\necho "$@" >> {self.calls}\n{script}\n')
         self.java.chmod(0o755)
 
     @property
@@ -151,6 +151,17 @@ def test_progress_ends_at_the_size_that_the_lock_names(
     ).kafka_jars()
     size = sum(len(content) for content in JARS.values())
     assert seen[-1] == ("kafka", size, size)
+
+
+@pytest.mark.parametrize("variable", ["https_proxy", "HTTPS_PROXY"])
+def test_the_proxy_of_the_environment_is_told_to_java(
+    tmp_path: Path, repository: Repository, cache: Path, variable: str
+) -> None:
+    lock = tmp_path / "lock"
+    lock.write_text("\n".join(lock_lines(repository.jars, "kafka")))
+    environment = {"PATH": "/usr/bin:/bin", variable: "http://proxy.example:3128"}
+    Artifacts(cache, lambda: repository.java, environment, lock_file=lock).kafka_jars()
+    assert "-Dhttps.proxyHost=proxy.example -Dhttps.proxyPort=3128" in repository.calls.read_text()
 
 
 def test_check_names_every_wrong_file(tmp_path: Path) -> None:

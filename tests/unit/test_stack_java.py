@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import jdk
 import pytest
 
 from fraudstream.stack.errors import JavaNotFound
@@ -23,7 +24,7 @@ def version(number: str) -> str:
 
 
 def refuse_to_fetch(folder: Path) -> None:
-    raise OSError("no route to host")
+    raise jdk.JdkError("no route to host")
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def test_a_badly_made_mail_is_shown_all_the_same(mailbox: Mailbox, content: byte
     assert mailbox.summaries([mail_id])[0].id == mail_id
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=1000)
 @given(
     name=st.sampled_from(
         ["From", "To", "Subject", "Message-ID", "Content-Type", "Content-Disposition", "Date"]
