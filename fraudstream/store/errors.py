@@ -7,8 +7,8 @@ from sqlalchemy.exc import DBAPIError
 NO_SUCH_THREAD = 1094
 
 # Numbers are those of the MySQL Server Error Reference; MariaDB's own follow where they differ.
-_ACCESS = {1044, 1045, 1142, 1143, 1227, 1370, 1698}
-_MISSING = {1049, 1054, 1146, 1305}
+ACCESS_DENIED = {1044, 1045, 1130, 1142, 1143, 1227, 1370, 1698, 1820, 1862, 3118}
+MISSING = {1049, 1054, 1146, 1305}
 _UNFIT_VALUE = {1048, 1264, 1265, 1292, 1366, 1406, 3819, 4025}
 
 
@@ -23,9 +23,9 @@ def permanent_cause(error: DBAPIError) -> str | None:
     column stay as they are; a lost connection, a deadlock, a full disk or a read-only server may pass.
     """
     number = errno(error)
-    if number in _ACCESS:
+    if number in ACCESS_DENIED:
         return f"the database denies access: check MYSQL_USER, MYSQL_PASSWORD and their rights ({error.orig})"
-    if number in _MISSING:
+    if number in MISSING:
         return f"the database lacks something: check MYSQL_URL and the tables ({error.orig})"
     if number in _UNFIT_VALUE:
         return f"a value does not fit its column ({error.orig})"

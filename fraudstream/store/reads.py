@@ -20,6 +20,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
 from fraudstream.store.engine import make_engine
+from fraudstream.store.errors import ACCESS_DENIED, MISSING, errno
 from fraudstream.store.tables import (
     alerts,
     clean_data,
@@ -417,8 +418,6 @@ def _counts(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.astype(dict.fromkeys(sums, "int64"))
 
 
-_NO_ACCESS = frozenset({1044, 1045, 1130, 1142, 1143, 1227, 1698, 1820, 1862, 3118})
-_NO_TABLES = frozenset({1049, 1054, 1146})
 _NO_SERVER = frozenset(
     {
         1040,
@@ -445,15 +444,15 @@ _NO_SERVER = frozenset(
 
 def _problem(error: DBAPIError, url: URL) -> Exception:
     """What a failed read means to the one who looks at the page; an error of the code's own stays one."""
-    number = getattr(error.orig, "errno", None)
+    number = errno(error)
     server = server_of(url)
-    if number in _NO_ACCESS:
+    if number in ACCESS_DENIED:
         return AccessRefused(
             f"The database at {server} refuses the account {url.username} (database {url.database}). "
             "Check MYSQL_USER and MYSQL_PASSWORD, or DASHBOARD_MYSQL_USER and DASHBOARD_MYSQL_PASSWORD "
             "where these are set."
         )
-    if number in _NO_TABLES:
+    if number in MISSING:
         return TablesMissing(
             f"The database {url.database} at {server} does not hold the tables that this page reads. "
             "Start data_cleaning.py: it creates them, and brings those of an older version up to date."
