@@ -8,24 +8,20 @@ there, nothing is downloaded or hashed again; a file whose size or time has chan
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import platform
 import shutil
 import sys
 import tempfile
-import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import urlsplit
-from xml.sax.saxutils import quoteattr
 
 from fraudstream.stack.errors import ArtifactError
+from fraudstream.stack.ivy import Dependency, retrieve
 from fraudstream.stack.locks import exclusive
-from fraudstream.stack.processes import is_alive, kill, spawn, tail
 
 KAFKA_VERSION = "3.9.2"
 MARIADB_VERSION = "11.4.5"
@@ -33,20 +29,10 @@ SPARK_VERSION = "4.2.0"
 
 LOCK_FILE = Path(__file__).with_name("artifacts.lock")
 _MANIFEST = "verified.json"
-_PROGRESS_INTERVAL_S = 0.2
+_UNFINISHED = "unfinished-"
 
 Progress = Callable[[str, int, int], None]
 """Called with (what is downloaded, bytes so far, bytes in all)."""
-
-
-@dataclass(frozen=True)
-class Dependency:
-    """A module on Maven Central, and those that it would bring along but must not."""
-
-    organisation: str
-    name: str
-    version: str
-    without: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -126,75 +112,67 @@ class Artifacts:
     def lock_text(self) -> str:
         """What artifacts.lock has to say after a version in SETS was changed: downloads all sets anew."""
         lines = []
-        with exclusive(self._cache_dir / "downloads.lock", timeout_s=1800, doing="downloading"):
+        with self._downloading() as scratch:
             for name in SETS:
-                with tempfile.TemporaryDirectory(dir=self._cache_dir) as scratch:
-                    self._retrieve(name, Path(scratch), Path(scratch) / "ivy", total=0)
-                    lines += lock_lines(Path(scratch), name)
+                (scratch / name).mkdir()
+                self._retrieve(name, scratch / name, total=0)
+                lines += lock_lines(scratch / name, name)
         return "".join(f"{line}\n" for line in lines)
 
     def _jars(self, name: str) -> Path:
         return self._provide(name, lambda folder: self._fetch(name, folder))
 
     def _provide(self, name: str, fetch: Callable[[Path], None]) -> Path:
-        locked = read_lock(self._lock_file)[name]
-        folder = self._cache_dir / f"{name}-{_fingerprint(locked)}"
-        if _is_intact(folder):
-            return folder
-        with exclusive(self._cache_dir / "downloads.lock", timeout_s=1800, doing="downloading"):
-            if not _is_intact(folder):
-                with _appearing(folder) as unfinished:
+        folder = self._cache_dir / f"{name}-{_fingerprint(self._locked(name))}"
+        if not _is_intact(folder):
+            with self._downloading() as scratch:
+                # Another process may have fetched it while we waited for our turn.
+                if not _is_intact(folder):
+                    unfinished = scratch / folder.name
+                    unfinished.mkdir()
                     fetch(unfinished)
                     _write_manifest(unfinished)
+                    unfinished.rename(folder)
         return folder
 
+    @contextmanager
+    def _downloading(self) -> Iterator[Path]:
+        """A scratch folder, for one process at a time; what a killed one left in its own is removed."""
+        with exclusive(self._cache_dir / "downloads.lock", timeout_s=1800, doing="downloading"):
+            for abandoned in self._cache_dir.glob(f"{_UNFINISHED}*"):
+                shutil.rmtree(abandoned)
+            with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=self._cache_dir) as scratch:
+                yield Path(scratch)
+
     def _fetch(self, name: str, folder: Path) -> None:
-        locked = read_lock(self._lock_file)[name]
-        ivy_cache = self._cache_dir / "ivy"
-        try:
-            self._retrieve(name, folder, ivy_cache, total=sum(file.size for file in locked.values()))
-            check(folder, locked)
-        finally:
-            # What was refused must not be served again, and what was accepted is not needed twice.
-            shutil.rmtree(ivy_cache, ignore_errors=True)
+        locked = self._locked(name)
+        self._retrieve(name, folder, total=sum(file.size for file in locked.values()))
+        check(folder, locked)
 
     def _fetch_mariadb(self, folder: Path) -> None:
-        with tempfile.TemporaryDirectory(dir=self._cache_dir) as scratch:
-            self._fetch("mariadb", Path(scratch))
-            (jar,) = Path(scratch).glob("*.jar")
-            with zipfile.ZipFile(jar) as archive:
-                archive.extractall(folder)
+        download = folder.parent / "download"
+        download.mkdir()
+        self._fetch("mariadb", download)
+        (jar,) = download.glob("*.jar")
+        with zipfile.ZipFile(jar) as archive:
+            archive.extractall(folder)
         for program in (*folder.glob("**/linux/bin/*"), *folder.glob("**/linux/scripts/*")):
             program.chmod(0o755)
 
-    def _retrieve(self, name: str, folder: Path, ivy_cache: Path, *, total: int) -> None:
-        ivy_cache.mkdir(parents=True, exist_ok=True)
-        settings, module = ivy_cache / "settings.xml", ivy_cache / f"{name}.xml"
-        settings.write_text(_ivy_settings(ivy_cache))
-        module.write_text(_ivy_module(name))
-        log = self._cache_dir / f"download-{name}.log"
-        log.unlink(missing_ok=True)
-        command: list[str | Path] = [
-            self._find_java(),
-            *_proxy_options(self._environment),
-            f"-Divy.default.ivy.user.dir={ivy_cache}",
-            *("-cp", _ivy_jar(), "org.apache.ivy.Main"),
-            *("-settings", settings),
-            *("-ivy", module),
-            *("-retrieve", folder / "[artifact]-[revision].[ext]"),
-        ]
-        process = spawn(command, environment=self._environment, log=log)
-        try:
-            while is_alive(process):
-                self._progress(name, _bytes_of_jars(ivy_cache), total)
-                time.sleep(_PROGRESS_INTERVAL_S)
-        finally:
-            kill([process])
-        if process.wait() != 0:
-            raise ArtifactError(
-                f"downloading {name} failed: is this machine connected to the internet?\n{tail(log)}"
-            )
+    def _retrieve(self, name: str, folder: Path, *, total: int) -> None:
+        retrieve(
+            SETS[name],
+            folder,
+            java=self._find_java(),
+            cache=folder.parent / f"ivy-{name}",
+            environment=self._environment,
+            log=self._cache_dir / f"download-{name}.log",
+            on_bytes=lambda done: self._progress(name, done, total),
+        )
         self._progress(name, total, total)
+
+    def _locked(self, name: str) -> dict[str, LockedFile]:
+        return read_lock(self._lock_file)[name]
 
 
 def read_lock(lock_file: Path = LOCK_FILE) -> dict[str, dict[str, LockedFile]]:
@@ -229,17 +207,6 @@ def lock_lines(folder: Path, set_name: str) -> list[str]:
         f"{_sha256(path)} {path.stat().st_size} {set_name}/{path.name}"
         for path in sorted(folder.glob("*.jar"))
     ]
-
-
-@contextmanager
-def _appearing(folder: Path) -> Iterator[Path]:
-    """A scratch folder that becomes `folder` when the block ends well, and vanishes when it does not."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-        unfinished = Path(scratch) / folder.name
-        unfinished.mkdir()
-        yield unfinished
-        unfinished.rename(folder)
 
 
 def _write_manifest(folder: Path) -> None:
@@ -283,60 +250,3 @@ def _fingerprint(locked: Mapping[str, LockedFile]) -> str:
 def _sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _bytes_of_jars(folder: Path) -> int:
-    # A jar has the suffix .part until it is complete, and is renamed while we look.
-    size = 0
-    for jar in folder.glob("*/*/*/*.jar*"):
-        with suppress(FileNotFoundError):
-            size += jar.stat().st_size
-    return size
-
-
-def _ivy_jar() -> Path:
-    # Found without importing pyspark, which would load it into programs that never use Spark.
-    spec = importlib.util.find_spec("pyspark")
-    folders = list(spec.submodule_search_locations or []) if spec else []
-    jars = [jar for folder in folders for jar in Path(folder).glob("jars/ivy-*.jar")]
-    if not jars:
-        raise ArtifactError("pyspark's jars are not installed: pip install -r requirements.txt")
-    return jars[0]
-
-
-def _proxy_options(environment: Mapping[str, str]) -> list[str]:
-    # Java does not look at these variables, on which everything else on such a machine depends.
-    proxy = urlsplit(environment.get("https_proxy") or environment.get("HTTPS_PROXY") or "")
-    if proxy.hostname is None:
-        return []
-    return [f"-Dhttps.proxyHost={proxy.hostname}", f"-Dhttps.proxyPort={proxy.port or 80}"]
-
-
-def _ivy_settings(ivy_cache: Path) -> str:
-    # Its own cache, and Maven Central only: the user's local Maven repository may be half-filled.
-    return f"""<ivysettings>
-  <settings defaultResolver="central"/>
-  <caches defaultCacheDir={quoteattr(str(ivy_cache))}/>
-  <resolvers><ibiblio name="central" m2compatible="true"/></resolvers>
-</ivysettings>
-"""
-
-
-def _ivy_module(set_name: str) -> str:
-    dependencies = "\n".join(_ivy_dependency(dependency) for dependency in SETS[set_name])
-    return f"""<ivy-module version="2.0">
-  <info organisation="fraudstream" module={quoteattr(set_name)}/>
-  <configurations><conf name="default"/></configurations>
-  <dependencies defaultconf="default-&gt;default">
-{dependencies}
-  </dependencies>
-</ivy-module>
-"""
-
-
-def _ivy_dependency(dependency: Dependency) -> str:
-    excludes = "".join(f"<exclude module={quoteattr(name)}/>" for name in dependency.without)
-    return (
-        f"    <dependency org={quoteattr(dependency.organisation)} name={quoteattr(dependency.name)} "
-        f"rev={quoteattr(dependency.version)}>{excludes}</dependency>"
-    )

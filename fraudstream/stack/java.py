@@ -17,6 +17,7 @@ from fraudstream.stack.locks import exclusive
 
 SUITABLE_VERSIONS = (17, 21)
 _FETCHED_VERSION = "21"
+_UNFINISHED = "java-unfinished-"
 _INSTALL = (
     "  Debian, Ubuntu: sudo apt-get install openjdk-17-jre-headless\n"
     "  Fedora:         sudo dnf install java-21-openjdk-headless\n"
@@ -74,7 +75,9 @@ def _fetch_private(private_dir: Path, fetch: Callable[[Path], None], looked_at: 
     with exclusive(private_dir.with_suffix(".lock"), timeout_s=600, doing="fetching Java"):
         if java := _private_java(private_dir):
             return java
-        with tempfile.TemporaryDirectory(dir=private_dir.parent) as scratch:
+        for abandoned in private_dir.parent.glob(f"{_UNFINISHED}*"):
+            shutil.rmtree(abandoned)
+        with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=private_dir.parent) as scratch:
             unfinished = Path(scratch) / private_dir.name
             unfinished.mkdir()
             try:

@@ -56,7 +56,6 @@ class Program:
             f"--datadir={data}",
             "--auth-root-authentication-method=normal",
             "--skip-test-db",
-            *_as_root(),
         ]
 
     def _install_script(self) -> Path | None:

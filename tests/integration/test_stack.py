@@ -236,8 +236,8 @@ def test_reset_removes_only_what_the_stack_made(tmp_path: Path) -> None:
     assert (tmp_path / "thesis.txt").exists()
 
 
-def test_a_deep_state_folder_does_not_break_the_database(tmp_path: Path) -> None:
-    deep = tmp_path / ("d" * 60) / ("e" * 60)
+def test_a_deep_state_folder_with_blanks_does_no_harm(tmp_path: Path) -> None:
+    deep = tmp_path / ("a folder " + "d" * 60) / ("e" * 60)
     stack = Stack(deep, load_settings().cache_dir, child_environment(**NO_INTERNET))
     try:
         stack.up(usual_ports=False)

@@ -105,6 +105,14 @@ def test_a_download_that_breaks_off_leaves_nothing_and_tells_why(
     assert len(artifacts.kafka_jars()) == len(JARS)
 
 
+def test_what_a_killed_download_left_is_cleared_away(artifacts: Artifacts, cache: Path) -> None:
+    abandoned = cache / "unfinished-abc" / "half.jar"
+    abandoned.parent.mkdir(parents=True)
+    abandoned.write_bytes(b"half")
+    artifacts.kafka_jars()
+    assert list(cache.glob("unfinished-*")) == []
+
+
 def test_a_file_changed_later_is_named_and_not_used(artifacts: Artifacts) -> None:
     jar = artifacts.kafka_jars()[0]
     jar.write_bytes(b"tampered with")
