@@ -118,7 +118,8 @@ class Publisher:
 
     Within one Publisher each row is in the topic once, and the rows of a user are in the order sent,
     whatever is retried. Each of `reports` gets the tally a few times a second and once more at the end.
-    Leaving the context raises DeliveryFailed when a row has failed. `stopped` ends a wait for the broker.
+    Leaving the context raises DeliveryFailed when a row has failed; a KeyboardInterrupt leaves it without
+    waiting for acknowledgements. `stopped` ends a wait for the broker.
     """
 
     def __init__(
@@ -149,8 +150,9 @@ class Publisher:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        in_a_hurry = kind is not None and issubclass(kind, KeyboardInterrupt)
         try:
-            self._producer.flush(timeout=_FLUSH_S)
+            self._producer.flush(timeout=0 if in_a_hurry else _FLUSH_S)
         except KafkaTimeoutError as late:
             self._failure = late
         finally:

@@ -257,7 +257,9 @@ def test_a_broker_that_stays_away_is_an_error_that_names_it(producer):
     assert "Traceback" not in run.err
 
 
-def test_rows_without_acknowledgement_count_as_failed_when_the_user_will_not_wait(producer, stack):
+def test_rows_without_acknowledgement_count_as_failed_if_the_user_will_not_wait_and_resume_sends_them(
+    producer, stack
+):
     running = producer.start("--rate", 500)
     producer.wait_for_records(200)
     stack.kill("kafka")
@@ -278,6 +280,9 @@ def test_rows_without_acknowledgement_count_as_failed_when_the_user_will_not_wai
     assert sent == acknowledged + failed
     assert "Traceback" not in run.err
     assert producer.count() >= acknowledged
+
+    assert producer.run("--rate", 0, "--resume").code == 0
+    assert not Counter(map(as_message, csv_rows())) - Counter(sent_rows(producer.records()))
 
 
 def test_a_bad_row_in_the_middle_stops_after_the_rows_before_it(producer, tmp_path):
