@@ -13,6 +13,7 @@ import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 from sqlalchemy import Engine
+from streamlit.elements.lib.column_types import ColumnConfig
 
 from fraudstream import views
 from fraudstream.config import Settings, SettingsError, load_settings
@@ -177,7 +178,7 @@ def show_tables(overview: reads.Overview) -> None:
             views.feed_table(overview.feed),
             hide_index=True,
             height=FEED_PX,
-            column_config=COLUMNS,
+            column_config=columns(overview.feed),
             alt="The newest transactions",
         )
 
@@ -193,9 +194,25 @@ def show_last_flagged(transactions: pd.DataFrame) -> None:
         hide_index=True,
         height="content",
         row_height=TWO_LINES_PX if long_reasons else None,
-        column_config=COLUMNS,
+        column_config=columns(transactions),
         alt="The last flagged transactions with their reasons",
     )
+
+
+def columns(transactions: pd.DataFrame) -> dict[str, ColumnConfig]:
+    """Widths that fit a page of 1,280 pixels; an amount is never cut, as it would read as another one."""
+    longest_amount = len(views.money(transactions["Amount"].max()))
+    text, number = st.column_config.TextColumn, st.column_config.NumberColumn
+    return {
+        "Time": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss", width=142),
+        "Transaction": text(width=90),
+        "User": text(width=60),
+        "Amount": number(width=18 + 8 * longest_amount, format="accounting"),
+        "Location": text(width=78),
+        "Device": text(width=72),
+        "Merchant": text(width=82),
+        "Reasons": text(width=300),
+    }
 
 
 def show_figure(figure: go.Figure, description: str) -> None:
@@ -206,18 +223,6 @@ def show_figure(figure: go.Figure, description: str) -> None:
         alt=description,
         config={"displayModeBar": False, "typesetMath": False},
     )
-
-
-COLUMNS = {
-    "Time": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm:ss", width=142),
-    "Transaction": st.column_config.TextColumn(width=90),
-    "User": st.column_config.TextColumn(width=60),
-    "Amount": st.column_config.NumberColumn(width=82, format="accounting"),
-    "Location": st.column_config.TextColumn(width=78),
-    "Device": st.column_config.TextColumn(width=72),
-    "Merchant": st.column_config.TextColumn(width=82),
-    "Reasons": st.column_config.TextColumn(width=300),
-}
 
 
 if __name__ == "__main__":
