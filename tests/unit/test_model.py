@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -17,6 +18,7 @@ from sklearn.ensemble import IsolationForest, RandomForestClassifier
 from sklearn.linear_model import LinearRegression
 from sklearn.preprocessing import FunctionTransformer
 
+from fraudstream.config import PROJECT_DIR, TRANSACTIONS_CSV
 from fraudstream.features import FEATURE_NAMES, row_features
 from fraudstream.model import (
     CURRENT,
@@ -256,3 +258,9 @@ def test_a_version_that_is_not_there_is_named(tmp_path: Path) -> None:
     (tmp_path / CURRENT).write_text("iforest-gone\n")
     with pytest.raises(ModelError, match="iforest-gone"):
         load(tmp_path)
+
+
+def test_the_shipped_model_was_trained_on_the_shipped_data() -> None:
+    shipped = load(PROJECT_DIR / "model_output")
+    assert shipped is not None
+    assert shipped.metadata.data_sha256 == hashlib.sha256(TRANSACTIONS_CSV.read_bytes()).hexdigest()
