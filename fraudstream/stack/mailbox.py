@@ -21,18 +21,22 @@ from email.policy import EmailPolicy
 from functools import lru_cache
 from pathlib import Path
 
-# Addresses and dates are shown, never used: read as plain text they cannot be made badly enough to fail.
-_HEADERS = HeaderRegistry(use_default_map=False)
-for _name, _type in (
-    ("content-type", ContentTypeHeader),
-    ("content-disposition", ContentDispositionHeader),
-    ("content-transfer-encoding", ContentTransferEncodingHeader),
-):
-    _HEADERS.map_to_type(_name, _type)  # type: ignore[arg-type]
-_POLICY = EmailPolicy(header_factory=_HEADERS)
-
 _ID_FORMAT = "%Y%m%dT%H%M%S.%fZ"
 _ID = re.compile(r"\d{8}T\d{6}\.\d{6}Z")
+
+
+@lru_cache(maxsize=1)
+def _policy() -> EmailPolicy:
+    """How mails are parsed. Addresses and dates are shown, never used: read as plain text, they cannot be
+    made badly enough to fail."""
+    headers = HeaderRegistry(use_default_map=False)
+    for name, kind in (
+        ("content-type", ContentTypeHeader),
+        ("content-disposition", ContentDispositionHeader),
+        ("content-transfer-encoding", ContentTransferEncodingHeader),
+    ):
+        headers.map_to_type(name, kind)  # type: ignore[arg-type]
+    return EmailPolicy(header_factory=headers)
 
 
 @dataclass(frozen=True)
@@ -106,7 +110,7 @@ class Mailbox:
         raw = self.raw(mail_id)
         if raw is None:
             return None
-        message = message_from_bytes(raw, policy=_POLICY)
+        message = message_from_bytes(raw, policy=_policy())
         assert isinstance(message, EmailMessage)
         return Mail(
             summary=_summary(self._path(mail_id)),
@@ -138,7 +142,7 @@ def received_at(mail_id: str) -> datetime:
 @lru_cache(maxsize=10_000)
 def _summary(path: Path) -> Summary:
     with path.open("rb") as file:
-        headers = BytesHeaderParser(policy=_POLICY).parse(file)
+        headers = BytesHeaderParser(policy=_policy()).parse(file)
     return Summary(
         id=path.stem,
         received_at=received_at(path.stem),
