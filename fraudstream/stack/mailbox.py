@@ -26,7 +26,7 @@ _ID = re.compile(r"\d{8}T\d{6}\.\d{6}Z")
 
 
 @lru_cache(maxsize=1)
-def _policy() -> EmailPolicy:
+def _policy() -> EmailPolicy[EmailMessage]:
     """How mails are parsed. Addresses and dates are shown, never used: read as plain text, they cannot be
     made badly enough to fail."""
     headers = HeaderRegistry(use_default_map=False)
