@@ -94,6 +94,8 @@ def end(processes: Iterable[psutil.Process], *, grace_s: float) -> None:
     remaining = list(processes)
     for process in remaining:
         _signal(process, psutil.Process.terminate)
+        # A suspended process heeds it only once it goes on.
+        _signal(process, psutil.Process.resume)
     _, stubborn = psutil.wait_procs(remaining, timeout=grace_s)
     kill(stubborn)
 

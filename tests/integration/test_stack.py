@@ -9,7 +9,6 @@ import smtplib
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from email.message import EmailMessage
 from pathlib import Path
@@ -28,8 +27,9 @@ from fraudstream.stack.artifacts import Artifacts
 from fraudstream.stack.errors import ArtifactError, StackNotRunning
 from fraudstream.stack.java import find_java
 from fraudstream.stack.ports import HOST
-from fraudstream.stack.processes import find
+from fraudstream.stack.processes import find, is_alive
 from fraudstream.stack.stack import SERVICES
+from tests.support.waiting import wait_until
 
 # Whatever is to be downloaded with this, fails at once.
 NO_INTERNET = dict.fromkeys(("http_proxy", "HTTP_PROXY", "https_proxy", "HTTPS_PROXY"), f"http://{HOST}:9")
@@ -278,42 +278,43 @@ def test_without_internet_a_download_fails_with_a_hint(tmp_path: Path) -> None:
     assert list((tmp_path / "cache").glob("**/*.jar")) == []
 
 
-def test_a_starter_killed_at_any_moment_leaves_nothing_that_down_does_not_end(tmp_path: Path) -> None:
+def kill_a_start_when_it_has_started(service: str, state_home: Path) -> psutil.Process:
+    """SIGKILL `stack up` as soon as `service` is seen, and suspend that, as if it took long; returns it."""
+    starter = command("up", state_home=state_home, **NO_INTERNET)
+    (started, *_) = wait_until(lambda: processes_below(state_home, service), timeout=60, describe=service)
+    started.suspend()
+    starter.kill()
+    starter.communicate()
+    return started
+
+
+@pytest.mark.parametrize("moment", ["setup", *SERVICES])
+def test_a_starter_killed_at_any_moment_leaves_nothing_that_down_does_not_end(
+    tmp_path: Path, moment: str
+) -> None:
     make_sure_of_the_downloads()
-    state_dir = tmp_path / "fraudstream" / "stack"
-    for delay_s in (0.7, 1.5, 3.0):
-        starter = command("up", state_home=tmp_path, **NO_INTERNET)
-        # Not a wait for anything: the delays cut the start at different points.
-        time.sleep(delay_s)
-        starter.kill()
-        starter.communicate()
-        finish(command("down", state_home=tmp_path))
-        assert find(state_dir) == []
-    try:
-        assert "127.0.0.1" in finish(command("up", state_home=tmp_path, **NO_INTERNET))
-    finally:
-        finish(command("reset", state_home=tmp_path))
-    assert find(state_dir) == []
+    orphan = kill_a_start_when_it_has_started(moment, tmp_path)
+    assert is_alive(orphan)
+    finish(command("down", state_home=tmp_path))
+    assert processes_below(tmp_path) == []
 
 
 def test_a_killed_start_is_taken_up_by_the_next(tmp_path: Path) -> None:
     make_sure_of_the_downloads()
     try:
-        for delay_s in (1.2, 2.0, 3.0):
-            starter = command("up", state_home=tmp_path, **NO_INTERNET)
-            time.sleep(delay_s)
-            starter.kill()
-            starter.communicate()
+        for moment in ("setup", "mysql"):
+            kill_a_start_when_it_has_started(moment, tmp_path)
         finish(command("up", state_home=tmp_path, **NO_INTERNET))
         assert json.loads(finish(command("status", "--json", state_home=tmp_path)))["running"]
         services = [process.environ()["FRAUDSTREAM_STACK_SERVICE"] for process in processes_below(tmp_path)]
         assert sorted(services) == sorted(SERVICES)
     finally:
         finish(command("reset", state_home=tmp_path))
+    assert processes_below(tmp_path) == []
 
 
-def processes_below(state_home: Path) -> list[psutil.Process]:
-    return find(state_home / "fraudstream" / "stack")
+def processes_below(state_home: Path, service: str | None = None) -> list[psutil.Process]:
+    return find(state_home / "fraudstream" / "stack", service)
 
 
 def test_two_starts_at_once_make_one_stack(tmp_path: Path) -> None:
