@@ -169,7 +169,7 @@ def test_from_no_tables_to_live_rows_without_a_reload(
     store(engine, [Judged("third", "U1", Decimal("5000.00"), NOON, location="Giza")])
     store(engine, [Judged("fourth", "U1", Decimal("7000.00"), NOON, location="Cairo")])
     dashboard.expect_kpis(within_ms=WITHIN_A_REFRESH_MS, total_transactions="2", amount_at_risk="7,000.01")
-    assert dashboard.column("feed", "Transaction") == ["third", "first"]
+    dashboard.expect_column("feed", "Transaction", ["third", "first"])
     engine.dispose()
 
 

@@ -248,10 +248,12 @@ def test_garbage_and_a_sudden_death_lose_and_double_nothing(
     reasons = dict(GARBAGE)
     dead = query(engine, "SELECT partition_id, `offset`, reason, `key`, `value` FROM dead_letters")
     conflicts = [letter for letter in dead if letter[2] == "conflicting duplicate"]
-    assert len(conflicts) == 2 and progress.duplicates == 1
+    # Two users sent `twin`; which of them keeps it depends on the partitions' timing, not what is counted.
+    duplicates, conflicting = {"U1": (1, 2), "U2": (0, 3)}[rows["twin"][1]]
+    assert (progress.duplicates, len(conflicts)) == (duplicates, conflicting)
     for partition, offset, reason, key, value in dead:
         sent_key, sent_value = positions[partition, offset]
         assert (key, value) == (sent_key.encode(), sent_value)
         if reason != "conflicting duplicate":
             assert reason == reasons[sent_value]
-    assert len(dead) == 2_000 + 2
+    assert len(dead) == 2_000 + conflicting

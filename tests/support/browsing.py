@@ -25,11 +25,9 @@ WITHIN_A_REFRESH_MS = REFRESH_MS + 15_000
 _STOP_S = 10
 
 
-def browser_executable() -> Path:
-    for name in BROWSER_NAMES:
-        if found := program_on_path(name):
-            return found
-    raise AssertionError(f"no browser on the PATH: install one of {', '.join(BROWSER_NAMES)}")
+def browser_executable() -> Path | None:
+    """The Chromium on the PATH; None leaves it to Playwright, which names what to install."""
+    return next(filter(None, map(program_on_path, BROWSER_NAMES)), None)
 
 
 @contextmanager
@@ -122,6 +120,14 @@ class Dashboard:
         grid.locator("td").first.wait_for(state="attached")
         index = grid.locator("th").all_text_contents().index(name) + 1
         return grid.locator(f"td[aria-colindex='{index}']").all_text_contents()
+
+    def expect_column(self, heading: str, name: str, cells: list[str]) -> None:
+        """Wait until the column shows exactly these cells: a table is drawn a moment after the totals."""
+        wait_until(
+            lambda: self.column(heading, name) == cells,
+            timeout=WITHIN_A_REFRESH_MS / 1000,
+            describe=lambda: f"{heading}.{name} is {cells}, not {self.column(heading, name)}",
+        )
 
     def bar_labels(self, chart: str) -> list[str]:
         """The names beside the bars of a chart, from top to bottom."""
