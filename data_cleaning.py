@@ -7,14 +7,13 @@ batch that is running. Exit code: 0 stopped on request, 1 it cannot go on, 2 the
 from __future__ import annotations
 
 import logging
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import nullcontext
 from typing import Annotated
 
 import typer
 
 from fraudstream.alerting import mail_sender
+from fraudstream.alerts.outbox import sending
 from fraudstream.config import Settings, SettingsError, child_environment, export, load_settings
 from fraudstream.rules import RulesError
 from fraudstream.stack import StackError
@@ -74,33 +73,11 @@ def run(settings: Settings, *, alerts: bool) -> None:
         trigger_interval_s=settings.trigger_interval_seconds,
     )
     job = Job(session, config, stopped=stop_on_signals())
-    if alerts:
-        with alert_mails(settings, job.tables_ready):
-            job.run()
-    else:
+    mails = mail_sender(make_engine(settings.database_url), **settings.mail_options)
+    with sending(mails, once=job.tables_ready) if alerts else nullcontext():
         job.run()
     session.stop()
     log.info("stopped")
-
-
-@contextmanager
-def alert_mails(settings: Settings, ready: threading.Event) -> Iterator[None]:
-    """Send mails from the outbox in a thread of its own while the block runs, once the tables are `ready`."""
-    stop = threading.Event()
-    sender = mail_sender(make_engine(settings.database_url), **settings.mail_options)
-
-    def send() -> None:
-        ready.wait()
-        sender.run(stop)
-
-    thread = threading.Thread(target=send, name="alert-mails", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        ready.set()
-        thread.join()
 
 
 if __name__ == "__main__":

@@ -270,15 +270,24 @@ class NoSender:
 
 
 @contextmanager
-def sending(sender: Sender | NoSender) -> Iterator[threading.Thread]:
-    """Run the sender in a thread of its own during the block; afterwards wait until it has stopped."""
-    stop = threading.Event()
-    thread = threading.Thread(target=sender.run, args=[stop], name="alerts", daemon=True)
+def sending(sender: Sender | NoSender, *, once: threading.Event | None = None) -> Iterator[threading.Thread]:
+    """Run the sender in a thread of its own during the block, from when `once` is set if it is given;
+    afterwards wait until it has stopped."""
+    begin, stop = once or threading.Event(), threading.Event()
+    if once is None:
+        begin.set()
+
+    def run() -> None:
+        begin.wait()
+        sender.run(stop)
+
+    thread = threading.Thread(target=run, name="alerts", daemon=True)
     thread.start()
     try:
         yield thread
     finally:
         stop.set()
+        begin.set()
         thread.join()
 
 
