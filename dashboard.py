@@ -211,7 +211,7 @@ def columns(transactions: pd.DataFrame) -> dict[str, ColumnConfig]:
         "Location": text(width=78),
         "Device": text(width=72),
         "Merchant": text(width=82),
-        "Reasons": text(width=300),
+        "Reasons": text(width=268),
     }
 
 
