@@ -58,10 +58,20 @@ def run(settings: Settings, *, alerts: bool) -> None:
     for chatty in ("kafka", "py4j", "alembic"):
         logging.getLogger(chatty).setLevel(logging.CRITICAL)  # their troubles come to us as exceptions
     local = settings.spark_master.startswith("local")
+    if not local and settings.addresses_of_this_machine_only:
+        log.warning(
+            "%s: an address of this machine, which Spark's workers at %s take for their own",
+            ", ".join(settings.addresses_of_this_machine_only),
+            settings.spark_master,
+        )
     export(**spark_variables(child_environment(), settings.cache_dir, local=local))
     jars = connector_jars(child_environment(), settings.cache_dir)
     session = build_session(
-        master=settings.spark_master, zone=settings.tz, driver_memory=settings.spark_driver_memory, jars=jars
+        master=settings.spark_master,
+        zone=settings.tz,
+        driver_memory=settings.spark_driver_memory,
+        partitions=settings.kafka_partitions,
+        jars=jars,
     )
     config = JobConfig(
         bootstrap_servers=settings.kafka_bootstrap_servers,

@@ -105,6 +105,21 @@ def generate(
         typer.echo(f"{path}: {len(frame):,} rows")
 
 
+@app.command()
+def status() -> None:
+    """Say who writes, and what has become of the topic's records. Exit code 1 when no job is at work."""
+    from fraudstream.store.locks import lock_name
+    from fraudstream.store.progress import read_progress
+    from fraudstream.store.writer import live_writer
+
+    with _database() as (settings, engine):
+        writer = live_writer(engine, lock_name(engine.url.database or "", settings.kafka_topic))
+        progress = read_progress(engine, settings.kafka_topic)
+    typer.echo(f"writer: {writer or 'none: start data_cleaning.py'}")
+    typer.echo(" ".join(f"{name}={number}" for name, number in asdict(progress).items()))
+    raise typer.Exit(0 if writer else 1)
+
+
 @stack_app.command("up")
 def stack_up() -> None:
     """Start what does not run yet, and return when all of it answers. It runs until `stack down`."""
@@ -131,10 +146,12 @@ def stack_reset() -> None:
 
 
 @stack_app.command("fetch")
-def stack_fetch() -> None:
+def stack_fetch(
+    connector: Annotated[bool, typer.Option("--connector", help="Only Spark's connector to Kafka.")] = False,
+) -> None:
     """Only download what the stack and the stream need; afterwards both work offline."""
     with _stack() as stack:
-        stack.fetch()
+        stack.fetch(connector_only=connector)
 
 
 @stack_app.command("lock", hidden=True)
@@ -302,6 +319,7 @@ def _database() -> Iterator[tuple[Settings, Engine]]:
     from sqlalchemy.exc import DBAPIError
 
     from fraudstream.store.engine import make_engine
+    from fraudstream.store.errors import permanent_cause
 
     try:
         settings = load_settings()
@@ -311,7 +329,8 @@ def _database() -> Iterator[tuple[Settings, Engine]]:
         typer.echo(f"Error: {error}", err=True)
         raise typer.Exit(1) from None
     except DBAPIError as error:
-        typer.echo(f"Error: the database of MYSQL_URL cannot be used: {error.orig}", err=True)
+        cause = permanent_cause(error) or f"the database of MYSQL_URL cannot be used: {error.orig}"
+        typer.echo(f"Error: {cause}", err=True)
         raise typer.Exit(1) from None
 
 

@@ -37,9 +37,7 @@ class SettingsError(Exception):
 class Settings(BaseSettings):
     """All settings, one default each; the variable is the field's name in capitals."""
 
-    model_config = SettingsConfigDict(
-        env_file=".env", env_ignore_empty=True, extra="ignore", hide_input_in_errors=True
-    )
+    model_config = SettingsConfigDict(env_ignore_empty=True, extra="ignore", hide_input_in_errors=True)
 
     kafka_bootstrap_servers: str = "localhost:9092"
     kafka_topic: str = Field("transactions", pattern=r"^[A-Za-z0-9._-]{1,249}$")
@@ -176,6 +174,17 @@ class Settings(BaseSettings):
         return url.set(drivername="mysql+mysqlconnector", database=url.database or DEFAULT_DATABASE)
 
     @property
+    def addresses_of_this_machine_only(self) -> tuple[str, ...]:
+        """The variables whose address means another machine where Spark's workers are not this one."""
+        brokers = [server.strip().rpartition(":")[0] for server in self.kafka_bootstrap_servers.split(",")]
+        hosts = {"KAFKA_BOOTSTRAP_SERVERS": brokers, "MYSQL_URL": [self.database_url.host or ""]}
+        return tuple(
+            variable
+            for variable, named in hosts.items()
+            if LOCAL_HOSTS & {host.strip("[]") for host in named}
+        )
+
+    @property
     def mail_is_configured(self) -> bool:
         return bool(self.sender_email and self.receiver_email)
 
@@ -208,14 +217,20 @@ class Settings(BaseSettings):
 
 
 def load_settings(**overrides: object) -> Settings:
-    """Read the environment and `.env`, with keyword overrides from a command line on top.
+    """Read the environment and `.env` (or the file that FRAUDSTREAM_ENV_FILE names), with keyword
+    overrides from a command line on top.
 
     Raises SettingsError with one line for each bad variable; values of secrets are never in it.
     """
     try:
-        return Settings(**overrides)  # type: ignore[arg-type]
+        return Settings(_env_file=env_file(), **overrides)  # type: ignore[arg-type, call-arg]
     except ValidationError as error:
         raise SettingsError("\n".join(_explain(detail) for detail in error.errors())) from None
+
+
+def env_file() -> Path:
+    """The file that settings are read from beside the environment: `.env` in the current folder."""
+    return Path(os.environ.get("FRAUDSTREAM_ENV_FILE") or ".env")
 
 
 def _explain(detail: object) -> str:

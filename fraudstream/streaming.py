@@ -77,9 +77,14 @@ class JobConfig:
     checkpoint_root: Path | None = None
 
 
-def build_session(*, master: str, zone: str, driver_memory: str, jars: Sequence[Path] = ()) -> SparkSession:
-    """A session tuned for short micro-batches on few cores; `zone` is the zone of the times in the data."""
-    cores = os.cpu_count() or 2
+def build_session(
+    *, master: str, zone: str, driver_memory: str, partitions: int = 1, jars: Sequence[Path] = ()
+) -> SparkSession:
+    """A session tuned for short micro-batches; `zone` is the zone of the times in the data.
+
+    A batch is judged in as many tasks as this machine has cores, or on a cluster, whose cores are not
+    known before its workers have come, in as many as the topic has `partitions`.
+    """
     local = master.startswith("local")
     options = {
         "spark.jars": ",".join(str(jar) for jar in jars),
@@ -89,7 +94,7 @@ def build_session(*, master: str, zone: str, driver_memory: str, jars: Sequence[
         "spark.driver.host": "127.0.0.1" if local else socket.gethostname(),
         "spark.executorEnv.PYTHONPATH": str(PROJECT_DIR),
         "spark.sql.session.timeZone": zone,
-        "spark.sql.shuffle.partitions": str(cores),
+        "spark.sql.shuffle.partitions": str(os.cpu_count() or 2 if local else partitions),
         "spark.sql.adaptive.enabled": "false",
         "spark.sql.execution.arrow.maxRecordsPerBatch": "1000000",
         # HotSpot never compiles a method of more bytes than this; such a query runs interpreted.

@@ -1,21 +1,35 @@
-"""The real parts that tests run on: one embedded stack for all, a database and a topic for each test."""
+"""The real parts that tests run on: one embedded stack and browser; databases, topics and pages for each."""
 
 from __future__ import annotations
 
+import os
 import secrets
 import signal
 from collections.abc import Callable, Iterator
 
 import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from fraudstream.config import child_environment, load_settings
+from fraudstream.config import child_environment, export, load_settings
 from fraudstream.stack import Stack
+from tests.support.browsing import Dashboard, Watch, browser_executable
 from tests.support.databases import fresh_databases
+
+_QUIET = (
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
 
 
 def pytest_configure() -> None:
     # By default SIGTERM ends pytest without its fixtures' clean-up, and the stack's processes would stay.
     signal.signal(signal.SIGTERM, _interrupt)
+    # Whoever works on the project may have a `.env`, for a server that is none of the tests' business.
+    export(FRAUDSTREAM_ENV_FILE=os.devnull)
 
 
 def _interrupt(signal_number: int, frame: object) -> None:
@@ -70,3 +84,28 @@ def settings_env(stack: Stack, database: str, topic: str) -> dict[str, str]:
     """The environment for a subprocess: the embedded stack's addresses, the test's own database and topic."""
     variables = {**stack.addresses().environment(), "MYSQL_URL": database, "KAFKA_TOPIC": topic}
     return child_environment(**variables)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    arguments = [*_QUIET, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
+    expect.set_options(timeout=15_000)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=browser_executable(), args=arguments)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page in a fresh profile. The test fails when the page logs an error or turns to another host."""
+    context = browser.new_context(viewport={"width": 1280, "height": 1900})
+    watch = Watch(context)
+    yield context.new_page()
+    context.close()
+    assert watch.complaints == []
+
+
+@pytest.fixture
+def dashboard(page: Page) -> Dashboard:
+    return Dashboard(page)

@@ -176,7 +176,9 @@ def _open(client: smtplib.SMTP, account: Account) -> None:
     except smtplib.SMTPResponseException as error:
         raise _NoService(f"{_address(account)}: {_reply(error.smtp_code, error.smtp_error)}") from None
     except (smtplib.SMTPException, OSError, UnicodeError) as error:
-        raise _NoService(f"{_address(account)}: {_in_words(error)}") from None
+        raise _NoService(
+            f"{_address(account)} (SMTP_HOST, SMTP_PORT, SMTP_SECURITY): {_in_words(error)}"
+        ) from None
 
 
 def _log_in(client: smtplib.SMTP, user: str, password: str) -> None:

@@ -6,7 +6,7 @@ import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 USUAL_DASHBOARD_PORT = 8501
 SENDER_EMAIL = "alerts@fraudstream.example"
@@ -39,9 +39,13 @@ class Addresses:
     def environment(self) -> dict[str, str]:
         """The settings, as environment variables, that point the four scripts at this stack."""
         smtp_host, smtp_port = self.smtp.rsplit(":", 1)
+        account = urlsplit(self.mysql)
         variables = {
             "KAFKA_BOOTSTRAP_SERVERS": self.kafka,
             "MYSQL_URL": self.mysql,
+            # This server has no other account; a `.env` may name one of another server.
+            "DASHBOARD_MYSQL_USER": account.username or "",
+            "DASHBOARD_MYSQL_PASSWORD": unquote(account.password or ""),
             "SMTP_HOST": smtp_host,
             "SMTP_PORT": smtp_port,
             "SMTP_SECURITY": "none",

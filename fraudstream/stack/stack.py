@@ -87,11 +87,13 @@ class Stack:
             self._cache_dir, lambda: self._java, self._marked_environment(_SETUP), progress=progress
         )
 
-    def fetch(self) -> None:
-        """Download all that is missing: Java, the jars of the broker and of Spark's connector, a database."""
+    def fetch(self, *, connector_only: bool = False) -> None:
+        """Download what is missing: Java, Spark's connector to Kafka, and the stack's broker and database."""
         with self._exclusive():
-            self._artifacts.kafka_jars()
             self._artifacts.spark_connector_jars()
+            if connector_only:
+                return
+            self._artifacts.kafka_jars()
             if mysql.find_on_path(self._path) is None:
                 mysql.downloaded(self._artifacts)
 

@@ -133,6 +133,12 @@ def become_writer(
     return None
 
 
+def live_writer(engine: Engine, lock_name: str) -> str | None:
+    """The holder (host:pid:token) of a lease that is not older than LEASE_S seconds, or None."""
+    with engine.connect() as connection:
+        return None if _expired(connection, lock_name) else _holder(connection, lock_name)
+
+
 def _take_lease(connection: Connection, lock_name: str, holder: str) -> None:
     statement = insert(writer_lease).values(
         lock_name=lock_name, holder=holder, renewed_at=text("UTC_TIMESTAMP(6)")

@@ -75,9 +75,9 @@ def assert_books_balance(engine: Engine) -> None:
     flagged = {row[0] for row in query(engine, "SELECT TransactionID FROM clean_data WHERE Is_Fraud = 'YES'")}
     alerted = [row[0] for row in query(engine, "SELECT TransactionID FROM alerts")]
     assert Counter(alerted) == Counter(flagged)
-    totals = query(engine, "SELECT stored, flagged, duplicates, rejected FROM pipeline_totals")
+    totals = query(engine, "SELECT `stored`, flagged, duplicates, rejected FROM pipeline_totals")
     batches = query(
-        engine, "SELECT SUM(stored), SUM(flagged), SUM(duplicates), SUM(rejected) FROM batch_metrics"
+        engine, "SELECT SUM(`stored`), SUM(flagged), SUM(duplicates), SUM(rejected) FROM batch_metrics"
     )
     assert [tuple(map(int, row)) for row in batches] == totals
     rows = query(engine, "SELECT COUNT(*) FROM clean_data")[0][0]

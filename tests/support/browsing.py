@@ -31,14 +31,14 @@ def browser_executable() -> Path | None:
 
 
 @contextmanager
-def running_dashboard(log: Path, **environment: str) -> Iterator[str]:
-    """The dashboard as a process of its own on a free port; yields its address when it answers."""
+def running_dashboard(log: Path, *, folder: Path = PROJECT_DIR, **environment: str) -> Iterator[str]:
+    """The dashboard of `folder` as a process on a free port; yields its address when it answers."""
     port = free_port()
     command = [sys.executable, "-m", "streamlit", "run", "dashboard.py", "--server.port", str(port)]
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
-            cwd=PROJECT_DIR,
+            cwd=folder,
             env=child_environment(**environment),
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -101,7 +101,7 @@ class Dashboard:
     def expect_kpis(self, *, within_ms: float = 15_000, **values: str) -> None:
         """`expect_kpis(total_transactions="10,000", …)`: waits until each number reads so."""
         for name, value in values.items():
-            expect(self._kpi(name.replace("_", " ").capitalize())).to_have_text(value, timeout=within_ms)
+            expect(self.kpi(name.replace("_", " ").capitalize())).to_have_text(value, timeout=within_ms)
 
     def choose_city(self, label: str) -> None:
         self.page.get_by_role("combobox", name="City").click()
@@ -138,6 +138,7 @@ class Dashboard:
     def chart(self, name: str) -> Locator:
         return self.page.locator(f"[class*='st-key-{name}'] .js-plotly-plot")
 
-    def _kpi(self, label: str) -> Locator:
+    def kpi(self, label: str) -> Locator:
+        """The number under this label."""
         name = self.page.get_by_test_id("stMetricLabel").filter(has_text=re.compile(f"^{label}"))
         return self.page.get_by_test_id("stMetric").filter(has=name).get_by_test_id("stMetricValue")

@@ -19,7 +19,10 @@ def fresh_databases(maker_url: str, user_url: str) -> Iterator[Callable[[], str]
 
     `maker_url` is an account that may create databases, `user_url` the one that the test shall use.
     """
-    maker = create_engine(maker_url, poolclass=NullPool, isolation_level="AUTOCOMMIT")
+    # Without a database: the account may have rights on those that it makes alone.
+    maker = create_engine(
+        make_url(maker_url)._replace(database=None), poolclass=NullPool, isolation_level="AUTOCOMMIT"
+    )
     made: list[str] = []
 
     def make() -> str:

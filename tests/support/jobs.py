@@ -16,16 +16,16 @@ _STOP_S = 60
 
 @contextmanager
 def running_job(
-    environment: Mapping[str, str], log: Path, *options: str
+    environment: Mapping[str, str], log: Path, *options: str, folder: Path = PROJECT_DIR
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """`python data_cleaning.py`; at the end it is asked to stop, and must do so with exit code 0.
+    """`python data_cleaning.py` in `folder`; at the end it is asked to stop, and must do so with exit code 0.
 
     A job that the test has killed itself is only reaped.
     """
     with log.open("ab") as output:
         job = subprocess.Popen(
             [sys.executable, "data_cleaning.py", *options],
-            cwd=PROJECT_DIR,
+            cwd=folder,
             env=dict(environment),
             stdout=output,
             stderr=subprocess.STDOUT,
@@ -43,12 +43,12 @@ def running_job(
 
 
 def run_script(
-    script: str, *options: str, environment: Mapping[str, str]
+    script: str, *options: str, environment: Mapping[str, str], folder: Path = PROJECT_DIR
 ) -> subprocess.CompletedProcess[str]:
-    """Run one of the scripts to its end."""
+    """Run one of the scripts (or `-m` a module) to its end."""
     return subprocess.run(
         [sys.executable, script, *options],
-        cwd=PROJECT_DIR,
+        cwd=folder,
         env=dict(environment),
         capture_output=True,
         text=True,

@@ -17,6 +17,7 @@ def bare_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
         monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("FRAUDSTREAM_ENV_FILE", raising=False)
     monkeypatch.chdir(tmp_path)
 
 
@@ -113,6 +114,14 @@ def test_the_environment_is_over_the_file_and_the_command_line_over_both(
     assert settings.zone.key == "Africa/Cairo"
 
 
+def test_another_file_can_be_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / ".env").write_text("KAFKA_TOPIC=usual\n")
+    (tmp_path / "other").write_text("KAFKA_TOPIC=other\n")
+    assert load_settings().kafka_topic == "usual"
+    monkeypatch.setenv("FRAUDSTREAM_ENV_FILE", str(tmp_path / "other"))
+    assert load_settings().kafka_topic == "other"
+
+
 def test_a_bad_line_in_the_file_is_named(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("SMTP_PORT=smtp\n")
     with pytest.raises(SettingsError, match=r"^SMTP_PORT: "):
@@ -150,6 +159,23 @@ def test_the_dashboard_may_have_an_account_of_its_own(monkeypatch: pytest.Monkey
         monkeypatch.setenv(name, value)
     url = load_settings().dashboard_database_url.render_as_string(hide_password=False)
     assert url == "mysql+mysqlconnector://reader:r@db/other"
+
+
+@pytest.mark.parametrize(
+    ("kafka", "mysql", "named"),
+    [
+        ("localhost:9092", "127.0.0.1", ("KAFKA_BOOTSTRAP_SERVERS", "MYSQL_URL")),
+        ("kafka:29092,[::1]:9092", "mysql:3306", ("KAFKA_BOOTSTRAP_SERVERS",)),
+        ("kafka:29092", "mysql://u:p@localhost/db", ("MYSQL_URL",)),
+        ("kafka:29092", "mysql:3306", ()),
+    ],
+)
+def test_addresses_that_only_this_machine_can_use_are_known(
+    kafka: str, mysql: str, named: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KAFKA_BOOTSTRAP_SERVERS", kafka)
+    monkeypatch.setenv("MYSQL_URL", mysql)
+    assert load_settings().addresses_of_this_machine_only == named
 
 
 def test_recipients_are_a_list(monkeypatch: pytest.MonkeyPatch) -> None:

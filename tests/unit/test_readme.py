@@ -24,7 +24,9 @@ DOCUMENTS = [pytest.param(path, id=path.name) for path in (README, ARCHITECTURE)
 
 NOT_SET = "not set"
 # A path or a bare file name. Of the bare names those of Python, the docs and the configuration are meant.
-FILE = re.compile(r"(?<![\w/.:-])((?:[\w.-]+/)*[\w.-]*\w\.(?:py|md|csv|toml|yaml|txt|png|example))(?![\w/])")
+FILE = re.compile(
+    r"(?<![\w/.:-])((?:[\w.-]+/)*(?:\.env\.example|[\w.-]*\w\.(?:py|md|csv|toml|yaml|yml|txt|png)))(?![\w/])"
+)
 FOLDER = re.compile(r"(?<![\w/.:<-])((?:[\w.-]+/)+)(?![\w<*])")
 IN_THE_PACKAGE = (PROJECT_DIR, PROJECT_DIR / "fraudstream")
 VERB = re.compile(r"python -m fraudstream((?: [a-z][\w-]*)+)")
@@ -191,6 +193,28 @@ def test_every_command_of_the_shell_blocks_is_accepted(command: str) -> None:
 # --- settings --------------------------------------------------------------------------------------
 
 VARIABLES = [name.upper() for name in Settings.model_fields]
+# What .env.example sets so that docker-compose.yml works with it as it is; the code has no default for them.
+DEVELOPMENT_VALUES = {
+    "MYSQL_PASSWORD",
+    "DASHBOARD_MYSQL_USER",
+    "DASHBOARD_MYSQL_PASSWORD",
+    "SENDER_EMAIL",
+    "RECEIVER_EMAIL",
+}
+COMPOSE_ONLY = {
+    "MYSQL_ROOT_PASSWORD",
+    "BIND_ADDRESS",
+    "KAFKA_HOST",
+    "KAFKA_HOST_PORT",
+    "MYSQL_HOST_PORT",
+    "SMTP_HOST_PORT",
+    "INBOX_HOST_PORT",
+    "DASHBOARD_HOST_PORT",
+    "SPARK_UI_HOST_PORT",
+    "SPARK_HOST_PORT",
+    "JOB_UI_HOST_PORT",
+    "SPARK_WORKER_CORES",
+}
 
 
 @pytest.fixture
@@ -240,18 +264,35 @@ def test_the_table_of_settings_has_every_setting_with_its_default(tmp_path: Path
 
 @pytest.mark.usefixtures("no_settings")
 def test_env_example_has_every_setting_with_its_default(tmp_path: Path) -> None:
-    example = example_lines()
-    assert sorted(example) == sorted(VARIABLES)
-    assert_defaults(example, tmp_path)
+    settings = {name: value for name, value in example_lines().items() if name not in COMPOSE_ONLY}
+    assert sorted(settings) == sorted(VARIABLES)
+    assert_defaults({**settings, **dict.fromkeys(DEVELOPMENT_VALUES, "")}, tmp_path)
 
 
 @pytest.mark.usefixtures("no_settings")
-def test_env_example_copied_as_it_is_changes_nothing() -> None:
-    assert Settings(_env_file=ENV_EXAMPLE) == Settings(_env_file=None)  # type: ignore[call-arg]
+def test_env_example_copied_as_it_is_changes_only_the_development_values() -> None:
+    copied = Settings(_env_file=ENV_EXAMPLE).model_dump()  # type: ignore[call-arg]
+    default = Settings(_env_file=None).model_dump()  # type: ignore[call-arg]
+    assert {name.upper() for name in copied if copied[name] != default[name]} == DEVELOPMENT_VALUES
 
 
 def test_env_example_holds_no_secret() -> None:
-    assert {value for name, value in example_lines().items() if "PASSWORD" in name} == {""}
+    marked = text_of(ENV_EXAMPLE).split("# --- Development values, known to everybody")[1].split("# ---")[0]
+    for name, value in example_lines().items():
+        if "PASSWORD" in name and value:
+            assert value.startswith("development-")
+            assert f"\n{name}={value}\n" in marked
+    assert {
+        value.rpartition("@")[2] for name, value in example_lines().items() if name.endswith("EMAIL")
+    } == {"fraudstream.example"}
+
+
+def test_the_table_of_ports_is_that_of_docker_compose() -> None:
+    documented = {
+        (variable.strip("`"), default.strip("`")) for default, variable, *_ in table_rows("With Docker")
+    }
+    compose = text_of(PROJECT_DIR / "docker-compose.yml")
+    assert documented == set(re.findall(r"\$\{([A-Z_]+_HOST_PORT|[A-Z_]+_PORT):-(\d+)\}:\d", compose))
 
 
 def test_the_example_row_of_the_readme_is_the_first_of_the_shipped_data() -> None:

@@ -14,6 +14,7 @@ import trustme
 from fraudstream.alerts.smtp import Account, Outcome, Security, Transport
 from fraudstream.stack.ports import choose
 from tests.support.mail_servers import MailServer, endless_banner, mail_server
+from tests.support.ports import free_port
 
 ONE = ["analyst@example.org"]
 TWO = ["analyst@example.org", "desk@example.org"]
@@ -283,6 +284,14 @@ def test_a_refused_login_is_no_service_and_never_shows_the_password(trusted: Cer
     assert "SENDER_PASSWORD" in result.detail
     assert "wrong: ***" in result.detail
     assert "s3cret-Pass" not in result.detail
+
+
+def test_a_server_that_is_not_there_is_named_with_the_variables_to_change():
+    port = free_port()
+    result = transport(port).send(mail(), ONE)
+
+    assert result.outcome is Outcome.NO_SERVICE
+    assert f"127.0.0.1:{port} (SMTP_HOST, SMTP_PORT, SMTP_SECURITY)" in result.detail
 
 
 def test_an_account_shows_no_password():
