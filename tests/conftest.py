@@ -9,9 +9,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+from sqlalchemy import Engine
+from sqlalchemy.engine import make_url
 
 from fraudstream.config import child_environment, export, load_settings
 from fraudstream.stack import Stack
+from fraudstream.store import reads
+from fraudstream.store.migrate import migrate
 from tests.support.browsing import Dashboard, Watch, browser_executable
 from tests.support.databases import fresh_databases
 
@@ -71,6 +75,15 @@ def new_database(request: pytest.FixtureRequest) -> Iterator[Callable[[], str]]:
 def database(new_database: Callable[[], str]) -> str:
     """The SQLAlchemy URL of an empty database of the test's own, password included."""
     return new_database()
+
+
+@pytest.fixture
+def engine(database: str) -> Iterator[Engine]:
+    """A database with tables and no rows, as the dashboard reads it."""
+    engine = reads.open_engine(make_url(database))
+    migrate(engine)
+    yield engine
+    engine.dispose()
 
 
 @pytest.fixture

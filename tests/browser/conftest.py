@@ -6,11 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
 import pytest
-from sqlalchemy import Engine
-from sqlalchemy.engine import make_url
 
-from fraudstream.store import reads
-from fraudstream.store.migrate import migrate
 from tests.support.browsing import running_dashboard
 
 
@@ -21,12 +17,3 @@ def start_dashboard(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callab
         yield lambda **environment: running.enter_context(
             running_dashboard(tmp_path_factory.mktemp("dashboard") / "log", TZ="Africa/Cairo", **environment)
         )
-
-
-@pytest.fixture
-def engine(database: str) -> Iterator[Engine]:
-    """A database with tables and no rows."""
-    engine = reads.open_engine(make_url(database))
-    migrate(engine)
-    yield engine
-    engine.dispose()

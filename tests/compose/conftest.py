@@ -11,27 +11,27 @@ from sqlalchemy import Engine
 
 from fraudstream.config import Settings
 from fraudstream.store.engine import make_engine
-from tests.support.compose import Compose, build_image, copy_project, engine_answers
+from tests.support.compose import Compose, copy_project, engine_answers
 
 PROJECT = "fraudstream-test"
 
 
 @pytest.fixture(scope="session")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The project's files, in a folder that gives the Compose project a name of its own."""
+    """The project's files with `.env.example` as `.env`, in a folder that names the Compose project."""
     if not engine_answers():
         pytest.fail("no Docker engine answers: start one, or set DOCKER_HOST", pytrace=False)
     folder = tmp_path_factory.mktemp("checkout") / PROJECT
     folder.mkdir()
     copy_project(folder)
-    build_image(folder)
+    shutil.copy(folder / ".env.example", folder / ".env")
+    Compose(folder).build()
     return folder
 
 
 @pytest.fixture(scope="module")
 def compose(checkout: Path) -> Iterator[Compose]:
-    """Compose with `.env.example` as `.env`; what a killed run left is removed first, and at the end all."""
-    shutil.copy(checkout / ".env.example", checkout / ".env")
+    """What a killed run left is removed first, and at the end all."""
     compose = Compose(checkout)
     compose.down("-v", "--remove-orphans")
     try:

@@ -16,7 +16,7 @@ from tests.support.compose import Compose
 from tests.support.mailpit import wait_for_mails
 from tests.support.waiting import wait_until
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = pytest.mark.timeout(1_800)
 
 SERVICES = 11  # with two workers; each of them in one container
 SPARK = "http://127.0.0.1:4040/api/v1/applications"

@@ -18,7 +18,7 @@ TESTER = f"""
 """
 
 
-@pytest.mark.timeout(SUITE_S + 200)
+@pytest.mark.timeout(SUITE_S + 1_500)
 def test_what_passes_on_mariadb_passes_on_mysql(compose: Compose, capfd: pytest.CaptureFixture[str]) -> None:
     compose("up", "-d", "--wait", "mysql", timeout=200)
     compose.sql_as_root(TESTER)

@@ -40,14 +40,6 @@ class Filled:
         return self.rows if city is None else self.rows[self.rows["Location"].fillna("") == city]
 
 
-@pytest.fixture
-def engine(database: str) -> Iterator[Engine]:
-    engine = reads.open_engine(make_url(database))
-    migrate(engine)
-    yield engine
-    engine.dispose()
-
-
 @pytest.fixture(scope="module")
 def filled(new_database: Callable[[], str]) -> Iterator[Filled]:
     engine = reads.open_engine(make_url(new_database()))

@@ -13,11 +13,13 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.engine import make_url
 
-from fraudstream.config import PROJECT_DIR
+from fraudstream.config import PROJECT_DIR, child_environment
 from fraudstream.store.engine import make_engine
+from fraudstream.store.locks import lock_name
 from fraudstream.store.migrate import migrate
 from fraudstream.store.offsets import OffsetsMoved, StoredOffsets, lock_offsets, move_offsets, read_offsets
-from fraudstream.store.writer import Writer, WriterLost, become_writer
+from fraudstream.store.writer import LEASE_S, Writer, WriterLost, become_writer, live_writer
+from tests.support.jobs import run_script
 
 LOCK = "fraudstream:test:"
 
@@ -123,3 +125,32 @@ def test_a_batch_that_was_computed_before_the_offsets_moved_is_rolled_back(engin
         present = read_offsets(connection, "t")
         assert present == StoredOffsets("id", {0: 10, 1: 5})
         lock_offsets(connection, "t", present)
+
+
+def test_who_writes_is_known_while_the_lease_is_fresh(engine: Engine, database: str) -> None:
+    assert live_writer(engine, lock_of(database)) is None
+    with other_writer(database):
+        assert live_writer(engine, lock_of(database)) == "the frozen one"
+    with engine.begin() as connection:
+        connection.execute(
+            text("UPDATE writer_lease SET renewed_at = renewed_at - INTERVAL :age SECOND"),
+            {"age": LEASE_S + 1},
+        )
+    assert live_writer(engine, lock_of(database)) is None
+
+
+def test_the_status_tells_a_job_at_work_from_none(engine: Engine, database: str) -> None:
+    def status() -> subprocess.CompletedProcess[str]:
+        environment = child_environment(MYSQL_URL=database, KAFKA_TOPIC="t")
+        return run_script("-m", "fraudstream", "status", environment=environment)
+
+    idle = status()
+    assert (idle.returncode, idle.stdout.splitlines()[0]) == (1, "writer: none: start data_cleaning.py")
+    lock = lock_name(make_url(database).database or "", "t")
+    writer = become_writer(engine, lock, holder="me", stopped=lambda: False)
+    assert writer is not None
+    with writer:
+        busy = status()
+    assert (busy.returncode, busy.stdout) == (
+        0, "writer: me\nstored=0 flagged=0 duplicates=0 rejected=0 alerts=0\n"
+    )  # fmt: skip

@@ -13,9 +13,8 @@ from pathlib import Path
 from fraudstream.config import PROJECT_DIR
 from tests.support.waiting import wait_until
 
-IMAGE = "fraudstream:0.1.0"
 NEW, OLD = ("docker", "compose"), ("docker-compose",)
-_UP_S, _DOWN_S = 400, 180
+_BUILD_S, _UP_S, _DOWN_S = 1_200, 400, 180
 
 
 def engine_answers() -> bool:
@@ -62,6 +61,9 @@ class Compose:
         else:
             self(*profiles, "up", "-d", *options, timeout=_UP_S)
             wait_until(lambda: set(self.states()) == {"healthy"}, timeout=_UP_S, describe="all is healthy")
+
+    def build(self) -> None:
+        self("--profile", "app", "build", timeout=_BUILD_S)
 
     def down(self, *options: str) -> None:
         self("--profile", "app", "down", *options, timeout=_DOWN_S)
@@ -116,16 +118,6 @@ def terminal(**variables: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if name not in ours - machine}
     kept.pop("FRAUDSTREAM_ENV_FILE", None)
     return {**kept, **variables}
-
-
-def build_image(folder: Path) -> None:
-    """Build the project's image where containers may have no network of their own while they are built."""
-    subprocess.run(
-        ["docker", "build", "--quiet", "--network", "host", "--tag", IMAGE, "."],
-        cwd=folder,
-        check=True,
-        timeout=1200,
-    )
 
 
 def _docker(*arguments: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -32,6 +33,17 @@ def test_the_settings_understand_the_environment(monkeypatch: pytest.MonkeyPatch
     assert (settings.smtp_host, settings.smtp_port, settings.smtp_security) == ("127.0.0.1", 1026, "none")
     assert settings.dashboard_url == ADDRESSES.dashboard
     assert settings.mail_is_configured
+
+
+def test_an_account_of_another_server_in_the_env_file_does_not_get_in_the_way(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / ".env").write_text("DASHBOARD_MYSQL_USER=reader\nDASHBOARD_MYSQL_PASSWORD=other\n")
+    monkeypatch.setenv("FRAUDSTREAM_ENV_FILE", str(tmp_path / ".env"))
+    for name, value in ADDRESSES.environment().items():
+        monkeypatch.setenv(name, value)
+    url = load_settings().dashboard_database_url
+    assert url.render_as_string(hide_password=False) == ADDRESSES.mysql
 
 
 def test_streamlit_is_told_only_of_an_unusual_port() -> None:
