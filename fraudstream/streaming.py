@@ -94,7 +94,7 @@ def build_session(
         "spark.driver.host": "127.0.0.1" if local else socket.gethostname(),
         "spark.executorEnv.PYTHONPATH": str(PROJECT_DIR),
         "spark.sql.session.timeZone": zone,
-        "spark.sql.shuffle.partitions": str(os.cpu_count() or 2 if local else partitions),
+        "spark.sql.shuffle.partitions": str((os.cpu_count() or 2) if local else partitions),
         "spark.sql.adaptive.enabled": "false",
         "spark.sql.execution.arrow.maxRecordsPerBatch": "1000000",
         # HotSpot never compiles a method of more bytes than this; such a query runs interpreted.
