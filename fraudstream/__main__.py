@@ -6,6 +6,7 @@ import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -44,6 +45,10 @@ app.add_typer(stack_app, name="stack")
 
 alerts_app = typer.Typer(help="The alert outbox and its mails.")
 app.add_typer(alerts_app, name="alerts")
+
+
+labels_app = typer.Typer(no_args_is_help=True, help="Confirmed outcomes of transactions.")
+app.add_typer(labels_app, name="labels")
 
 
 @app.callback()
@@ -252,6 +257,44 @@ def alerts_status() -> None:
     typer.echo(" ".join(f"{name}={number}" for name, number in asdict(counts).items()))
     for mail in troubled:
         typer.echo(f"mail {mail.mail_id} {mail.state} after {mail.attempts} attempts: {mail.last_error}")
+
+
+@labels_app.command("import")
+def labels_import(
+    file: Annotated[Path, typer.Argument(exists=True, dir_okay=False, help="TransactionID,label,known_at")],
+    source: Annotated[str, typer.Option(help="Who says so; each source has its own word.")] = "import",
+) -> None:
+    """Store what a CSV says of transactions: fraud or legitimate, and when that became known.
+
+    Rows that cannot be used are named by their line and left out (exit code 1); the others are stored.
+    The same file a second time changes nothing.
+    """
+    from fraudstream.labels import LabelFileError, read_labels
+    from fraudstream.store.labels import SOURCE_LENGTH, import_labels
+    from fraudstream.store.migrate import migrate
+
+    if not 0 < len(source.strip()) <= SOURCE_LENGTH:
+        raise typer.BadParameter(f"--source must have 1 to {SOURCE_LENGTH} characters")
+    with _database() as (settings, engine):
+        now = datetime.now(settings.zone).replace(tzinfo=None)
+        try:
+            with file.open(encoding="utf-8-sig", newline="") as lines:
+                read = read_labels(lines, settings.zone, now)
+        except (LabelFileError, UnicodeDecodeError) as error:
+            typer.echo(f"Error: {file}, {error}", err=True)
+            raise typer.Exit(1) from None
+        migrate(engine)
+        imported = import_labels(engine, read.labels, source=source.strip())
+    for row in read.bad_rows:
+        typer.echo(f"{file}, line {row.line}: {row.problem}", err=True)
+    if imported.unknown:
+        number, first = len(imported.unknown), imported.unknown[0]
+        typer.echo(f"Not stored (yet): {number} of the transactions, such as {first!r}", err=True)
+    typer.echo(
+        f"new={imported.new} changed={imported.changed} unchanged={imported.unchanged} "
+        f"outdated={imported.outdated} unknown={len(imported.unknown)} bad={len(read.bad_rows)}"
+    )
+    raise typer.Exit(1 if read.bad_rows else 0)
 
 
 @offsets_app.command("show")

@@ -20,7 +20,8 @@ ENTRIES = frozenset(
 )
 EDGES = frozenset({"publisher", "topic", "store", "alerts", "stack"})
 PURE = frozenset(
-    {"cleaning", "scoring", "features", "rules", "model", "evaluation", "views", "simulator", "resume"}
+    {"cleaning", "scoring", "features", "labels", "rules", "model"}
+    | {"evaluation", "views", "simulator", "resume"}
 )
 # Part -> the parts that it may import besides itself. A part is a module or a package of `fraudstream`,
 # or an entry script. Imports point one way: entry -> streaming -> edges -> pure -> schema.

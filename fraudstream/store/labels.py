@@ -1,0 +1,105 @@
+"""Confirmed outcomes of transactions: one row for each transaction and source."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Connection, Engine, select
+from sqlalchemy.dialects.mysql import insert
+
+from fraudstream.labels import Label
+from fraudstream.store.clock import SERVER_NOW
+from fraudstream.store.tables import clean_data, labels
+
+SOURCE_LENGTH = 64
+
+_LABELS_PER_STATEMENT = 2_000
+
+
+@dataclass(frozen=True)
+class Imported:
+    """What became of the labels; `unknown` are TransactionIDs of which no row is stored (yet)."""
+
+    new: int
+    changed: int
+    unchanged: int
+    outdated: int
+    unknown: tuple[str, ...]
+
+
+def import_labels(
+    engine: Engine, found: Sequence[Label], *, source: str, recorded_by: str | None = None
+) -> Imported:
+    """Store what `source` says of each transaction, all of it in one transaction.
+
+    Of one source and transaction the label counts that became known last: an older one is outdated and
+    changes nothing, one of the same time replaces it. So a second call with the same labels leaves
+    everything as it is, and several files may come in any order. `version` counts the changes. A label
+    whose transaction is not stored is kept: it counts once the transaction arrives.
+    """
+    kinds = {"new": 0, "changed": 0, "unchanged": 0, "outdated": 0}
+    unknown: list[str] = []
+    in_order = sorted(found, key=lambda label: label.transaction_id)
+    with engine.begin() as connection:
+        for start in range(0, len(in_order), _LABELS_PER_STATEMENT):
+            part = in_order[start : start + _LABELS_PER_STATEMENT]
+            unknown += _unknown(connection, part)
+            stored = _stored(connection, part, source)
+            by_kind = {kind: [each for each in part if _kind(each, stored) == kind] for kind in kinds}
+            for kind, of_kind in by_kind.items():
+                kinds[kind] += len(of_kind)
+            _write(connection, by_kind["new"] + by_kind["changed"], source, recorded_by)
+    return Imported(**kinds, unknown=tuple(unknown))
+
+
+def _kind(label: Label, stored: dict[str, Label]) -> str:
+    present = stored.get(label.transaction_id)
+    if present is None:
+        return "new"
+    if present == label:
+        return "unchanged"
+    return "outdated" if label.known_at < present.known_at else "changed"
+
+
+def _unknown(connection: Connection, part: Sequence[Label]) -> list[str]:
+    column = clean_data.c.TransactionID
+    known = set(connection.scalars(select(column).where(column.in_([each.transaction_id for each in part]))))
+    return [each.transaction_id for each in part if each.transaction_id not in known]
+
+
+def _stored(connection: Connection, part: Sequence[Label], source: str) -> dict[str, Label]:
+    """What the source said before, locked until the transaction's end against another import."""
+    columns = labels.c
+    statement = (
+        select(columns.TransactionID, columns.label, columns.known_at)
+        .where(columns.source == source, columns.TransactionID.in_([each.transaction_id for each in part]))
+        .with_for_update()
+    )
+    return {row.TransactionID: Label(*row) for row in connection.execute(statement)}
+
+
+def _write(connection: Connection, part: Sequence[Label], source: str, recorded_by: str | None) -> None:
+    if not part:
+        return
+    statement = insert(labels).values(recorded_at=SERVER_NOW)
+    same = {"source": source, "recorded_by": recorded_by, "version": 1}
+    connection.execute(
+        statement.on_duplicate_key_update(
+            label=statement.inserted.label,
+            known_at=statement.inserted.known_at,
+            recorded_by=statement.inserted.recorded_by,
+            recorded_at=statement.inserted.recorded_at,
+            # The inserted version is 1; a bound 1 would not survive the driver's one statement for all rows.
+            version=labels.c.version + statement.inserted.version,
+        ),
+        [
+            {
+                "TransactionID": each.transaction_id,
+                "label": each.outcome,
+                "known_at": each.known_at,
+                **same,
+            }
+            for each in part
+        ],
+    )
