@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -91,19 +92,40 @@ def demo(
         raise typer.Exit(1) from None
 
 
+class Population(enum.StrEnum):
+    """Who makes the synthetic transactions."""
+
+    SHOP = "shop"
+    CARDS = "cards"
+
+
 @app.command()
 def generate(
-    rows: Annotated[int, typer.Option(min=1, help="Distinct transactions.")] = 10_000,
-    users: Annotated[int, typer.Option(min=1, help="Users that make them.")] = 100,
-    days: Annotated[int, typer.Option(min=1, help="Days before 2025-01-31 that they spread over.")] = 30,
+    population: Annotated[
+        Population, typer.Option(help="shop: users with habits; cards: customers and terminals on a plane.")
+    ] = Population.SHOP,
+    rows: Annotated[
+        int | None, typer.Option(min=1, help="Distinct transactions; of shop only. [default: 10000]")
+    ] = None,
+    users: Annotated[
+        int | None, typer.Option(min=1, help="Users that make them. [default: 100; of cards 5000]")
+    ] = None,
+    days: Annotated[
+        int, typer.Option(min=1, help="Days: of shop before 2025-01-31, of cards from 2018-04-01 on.")
+    ] = 30,
     seed: Annotated[int, typer.Option(min=0, help="The same seed gives the same files.")] = 42,
     out: Annotated[Path, typer.Option(dir_okay=False, help="The transactions.")] = TRANSACTIONS_CSV,
     labels: Annotated[Path, typer.Option(dir_okay=False, help="Which of them are fraud.")] = LABELS_CSV,
 ) -> None:
-    """Write labelled synthetic transactions; 0.5 % of them twice, as exact duplicates."""
-    from fraudstream.simulator import simulate
+    """Write labelled synthetic transactions; of shop 0.5 % of them twice, as exact duplicates."""
+    from fraudstream.simulator import simulate, simulate_cards
 
-    simulation = simulate(rows=rows, users=users, days=days, seed=seed)
+    if population is Population.CARDS:
+        if rows is not None:
+            raise typer.BadParameter("of cards, users and days say how many rows there are: leave out --rows")
+        simulation = simulate_cards(customers=users or 5_000, days=days, seed=seed)
+    else:
+        simulation = simulate(rows=rows or 10_000, users=users or 100, days=days, seed=seed)
     for frame, path in ((simulation.transactions, out), (simulation.labels, labels)):
         path.parent.mkdir(parents=True, exist_ok=True)
         frame.to_csv(path, index=False, lineterminator="\n", encoding="utf-8")

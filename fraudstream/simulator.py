@@ -1,6 +1,7 @@
-"""Labelled synthetic transactions of users with habits, deterministic by seed.
+"""Labelled synthetic transactions, deterministic by seed: `simulate`, users with habits at known merchants,
+and `simulate_cards`, customers and terminals on a plane.
 
-A simulation is drawn in steps, each a pure function of a `numpy.random.Generator` and the step before:
+The first is drawn in steps, each a pure function of a `numpy.random.Generator` and the step before:
 habits of a population, ordinary transactions, anomalies of five scenarios, then the blemishes of real
 data (late arrival, missing cells, exact duplicates). Between the steps a *draft* is a DataFrame with one
 row for each transaction:
@@ -8,7 +9,8 @@ row for each transaction:
     user (int64, index into the population), time (datetime64[s], local time), cents (int64),
     city, device, merchant (int64, index into the known names of schema.py), scenario (str)
 
-Nothing here touches the disk or the clock.
+The second follows a published description and has its own section below. Nothing here touches the disk or
+the clock.
 """
 
 from __future__ import annotations
@@ -48,6 +50,15 @@ class Scenario(enum.StrEnum):
     HIGH_AMOUNT = "high_amount"
     DEVICE_SWITCH = "device_switch"
     MERCHANT_RISK = "merchant_risk"
+
+
+class CardScenario(enum.StrEnum):
+    """The same for `simulate_cards`."""
+
+    NORMAL = "normal"
+    HIGH_AMOUNT = "high_amount"
+    COMPROMISED_TERMINAL = "compromised_terminal"
+    LEAKED_CREDENTIALS = "leaked_credentials"
 
 
 @dataclass(frozen=True)
@@ -296,3 +307,137 @@ def _zipf(choices: int) -> Floats:
 
 def _split(total: int, parts: int) -> list[int]:
     return [len(part) for part in np.array_split(np.arange(total), parts)]
+
+
+# --- customers and terminals on a plane ------------------------------------------------------------
+#
+# After the transaction simulator of "Reproducible Machine Learning for Credit Card Fraud Detection -
+# Practical Handbook" (Le Borgne, Siblini, Lebichot, Bontempi, 2022), chapter 3. Lengths are in units of
+# the plane, which is a square; amounts in currency units.
+
+_PLANE = 100.0
+_REACH = 5.0
+_MEAN_AMOUNT = (5.0, 100.0)
+_DAILY_RATE = (0.0, 4.0)
+_NOON_S, _TIME_SPREAD_S = 43_200, 20_000
+_ALWAYS_FRAUD_OVER = 22_000  # cents
+_TERMINALS_A_DAY, _TERMINAL_DAYS = 2, 28
+_CUSTOMERS_A_DAY, _CUSTOMER_DAYS = 3, 14
+_LEAKED_SHARE, _LEAKED_FACTOR = 1 / 3, 5
+_CUSTOMERS_AT_ONCE = 500
+CARDS_START = np.datetime64("2018-04-01", "D")
+
+
+def simulate_cards(
+    *,
+    customers: int = 5_000,
+    terminals: int = 10_000,
+    days: int = 30,
+    seed: int = 42,
+    start: np.datetime64 = CARDS_START,
+) -> Simulation:
+    """About two transactions a day of each customer, at terminals within reach, from the day `start` on.
+
+    Location and Device are unknown; UserID names the customer, Merchant the terminal. Fraud is an amount
+    over 220, all that happens at a terminal for 28 days after it was compromised (two a day are), and a
+    third of what a customer pays for 14 days after the credentials leaked (three customers a day), those
+    amounts five times as high. Of several scenarios the last of these names the row. Rows are in order of
+    time. The same arguments give the same frames. Raises ValueError when a number is not positive.
+    """
+    if min(customers, terminals, days) < 1:
+        raise ValueError("customers, terminals and days must be at least 1")
+    rng = np.random.default_rng(seed)
+    customer, day = _payments(rng, customers, days)
+    terminal, reaches = _terminals_within_reach(rng, customers, terminals, customer)
+    second = np.rint(rng.normal(_NOON_S, _TIME_SPREAD_S, size=len(customer))).astype(np.int64)
+    cents = _card_cents(rng, rng.uniform(*_MEAN_AMOUNT, size=customers)[customer])
+    happens = reaches & (second > 0) & (second < 86_400)
+    draft = pd.DataFrame(
+        {"customer": customer, "day": day, "second": second, "terminal": terminal, "cents": cents}
+    )
+    draft = draft[happens].sort_values(["day", "second"], kind="stable", ignore_index=True)
+    scenario = _commit_fraud(rng, draft, customers, terminals, days)
+    text = _card_text(draft, start, customers, terminals)
+    labels = _label(text["TransactionID"], pd.Series(scenario))
+    return Simulation(text, labels)
+
+
+def _payments(rng: np.random.Generator, customers: int, days: int) -> tuple[Ints, Ints]:
+    """Customer and day of each payment; each customer has a rate of his own."""
+    rate = rng.uniform(*_DAILY_RATE, size=customers)
+    counts = rng.poisson(rate[:, None], size=(customers, days))
+    customer, day = np.divmod(np.repeat(np.arange(counts.size), counts.ravel()), days)
+    return customer, day
+
+
+def _terminals_within_reach(
+    rng: np.random.Generator, customers: int, terminals: int, customer: Ints
+) -> tuple[Ints, npt.NDArray[np.bool_]]:
+    """A terminal near each payment's customer, all as likely, and whether there is any."""
+    homes, places = rng.uniform(0, _PLANE, (customers, 2)), rng.uniform(0, _PLANE, (terminals, 2))
+    near: list[Ints] = []
+    counts: list[Ints] = []
+    for first in range(0, customers, _CUSTOMERS_AT_ONCE):
+        offsets = homes[first : first + _CUSTOMERS_AT_ONCE, None, :] - places
+        within = (offsets**2).sum(axis=2) < _REACH**2
+        near.append(np.nonzero(within)[1])
+        counts.append(within.sum(axis=1))
+    # One more, so that a customer without any may point behind the others' and is told by `reaches`.
+    all_near, count = np.append(np.concatenate(near), 0), np.concatenate(counts)
+    begins = np.cumsum(count) - count
+    pick = (rng.random(len(customer)) * count[customer]).astype(np.int64)
+    return all_near[begins[customer] + pick], count[customer] > 0
+
+
+def _card_cents(rng: np.random.Generator, mean: Floats) -> Ints:
+    """Normal with half the mean as deviation; where that is negative, anything up to twice the mean."""
+    amount = rng.normal(mean, mean / 2)
+    amount = np.where(amount < 0, rng.uniform(0, 2 * mean), amount)
+    return np.rint(amount * 100).astype(np.int64)
+
+
+def _commit_fraud(
+    rng: np.random.Generator, draft: pd.DataFrame, customers: int, terminals: int, days: int
+) -> npt.NDArray[np.object_]:
+    """The scenario of each row; amounts paid with leaked credentials are raised in the draft."""
+    day = draft["day"].to_numpy()
+    scenario = np.full(len(draft), CardScenario.NORMAL.value, dtype=object)
+    scenario[draft["cents"].to_numpy() > _ALWAYS_FRAUD_OVER] = CardScenario.HIGH_AMOUNT.value
+    compromised = _affected(rng, terminals, days, _TERMINALS_A_DAY, _TERMINAL_DAYS)
+    scenario[compromised[draft["terminal"], day]] = CardScenario.COMPROMISED_TERMINAL.value
+    leaked = _affected(rng, customers, days, _CUSTOMERS_A_DAY, _CUSTOMER_DAYS)[draft["customer"], day]
+    leaked &= rng.random(len(draft)) < _LEAKED_SHARE
+    scenario[leaked] = CardScenario.LEAKED_CREDENTIALS.value
+    draft.loc[leaked, "cents"] *= _LEAKED_FACTOR
+    return scenario
+
+
+def _affected(
+    rng: np.random.Generator, population: int, days: int, drawn_a_day: int, lasting_days: int
+) -> npt.NDArray[np.bool_]:
+    """(population, days): each day some are drawn and stay affected for `lasting_days`, that day included."""
+    affected = np.zeros((population, days), dtype=bool)
+    for day in range(days):
+        drawn = rng.choice(population, size=min(drawn_a_day, population), replace=False)
+        affected[drawn, day : day + lasting_days] = True
+    return affected
+
+
+def _card_text(draft: pd.DataFrame, start: np.datetime64, customers: int, terminals: int) -> pd.DataFrame:
+    second = draft["day"].to_numpy() * 86_400 + draft["second"].to_numpy()
+    time = start.astype("datetime64[s]") + second.astype("timedelta64[s]")
+    columns = {
+        "TransactionID": np.char.mod("TXN%07d", np.arange(1, len(draft) + 1)),
+        "UserID": _names("U", customers)[draft["customer"]],
+        "Amount": np.char.mod("%.2f", draft["cents"].to_numpy() / 100),
+        "Location": np.full(len(draft), ""),
+        "Time": np.char.replace(np.datetime_as_string(time), "T", " "),
+        "Device": np.full(len(draft), ""),
+        "Merchant": _names("M", terminals)[draft["terminal"]],
+    }
+    return pd.DataFrame({name: columns[name].astype(object) for name in FIELD_NAMES})
+
+
+def _names(letter: str, count: int) -> npt.NDArray[np.object_]:
+    """`U00001`, `U00002`, ...: one string each, which all its rows share."""
+    return np.array([f"{letter}{number:05d}" for number in range(1, count + 1)], dtype=object)
