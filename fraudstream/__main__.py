@@ -123,7 +123,10 @@ def generate(
     if population is Population.CARDS:
         if rows is not None:
             raise typer.BadParameter("of cards, users and days say how many rows there are: leave out --rows")
-        simulation = simulate_cards(customers=users or 5_000, days=days, seed=seed)
+        try:
+            simulation = simulate_cards(customers=users or 5_000, days=days, seed=seed)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from None
     else:
         simulation = simulate(rows=rows or 10_000, users=users or 100, days=days, seed=seed)
     for frame, path in ((simulation.transactions, out), (simulation.labels, labels)):

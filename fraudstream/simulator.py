@@ -342,7 +342,8 @@ def simulate_cards(
     over 220, all that happens at a terminal for 28 days after it was compromised (two a day are), and a
     third of what a customer pays for 14 days after the credentials leaked (three customers a day), those
     amounts five times as high. Of several scenarios the last of these names the row. Rows are in order of
-    time. The same arguments give the same frames. Raises ValueError when a number is not positive.
+    time. The same arguments give the same frames. Raises ValueError when a number is not positive, or the
+    numbers are so small that there is no transaction.
     """
     if min(customers, terminals, days) < 1:
         raise ValueError("customers, terminals and days must be at least 1")
@@ -356,6 +357,8 @@ def simulate_cards(
         {"customer": customer, "day": day, "second": second, "terminal": terminal, "cents": cents}
     )
     draft = draft[happens].sort_values(["day", "second"], kind="stable", ignore_index=True)
+    if draft.empty:
+        raise ValueError("so few customers, terminals and days make no transaction: take more")
     scenario = _commit_fraud(rng, draft, customers, terminals, days)
     text = _card_text(draft, start, customers, terminals)
     labels = _label(text["TransactionID"], pd.Series(scenario))

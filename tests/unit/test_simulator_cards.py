@@ -96,9 +96,9 @@ def test_a_third_of_what_is_paid_with_leaked_credentials_is_five_times_as_high(r
     assert len(fraud) == pytest.approx(expected, rel=0.25)
 
 
-def test_the_few_that_there_may_be_are_enough() -> None:
-    tiny = simulate_cards(customers=1, terminals=1, days=1)
-    assert len(tiny.transactions) == len(tiny.labels)
+def test_so_few_that_nothing_is_paid_are_refused() -> None:
+    with pytest.raises(ValueError, match="take more"):
+        simulate_cards(customers=1, terminals=1, days=1)
 
 
 @pytest.mark.parametrize("wrong", [{"customers": 0}, {"terminals": 0}, {"days": 0}])
@@ -117,3 +117,6 @@ def test_the_command_writes_them_and_takes_no_number_of_rows(tmp_path) -> None:
         len(pd.read_csv(tmp_path / "t.csv")) == len(pd.read_csv(tmp_path / "l.csv")) == len(expected.labels)
     )
     assert CliRunner().invoke(app, [*chosen, "--rows", "10"]).exit_code == 2
+    nobody_pays = [*chosen[:3], "--users", "1", "--days", "1", "--seed", "2", *files]
+    too_few = CliRunner().invoke(app, nobody_pays)
+    assert (too_few.exit_code, "take more" in too_few.output) == (2, True)
