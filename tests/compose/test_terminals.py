@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import smtplib
 import subprocess
 import sys
 from collections import Counter
@@ -218,6 +219,12 @@ def test_the_accounts_have_the_rights_that_they_need(
             assert allowed(connection, statement) is expected, url.username
             if "mine (" in statement and expected:
                 connection.execute(text("DROP TABLE mine"))
+
+
+def test_a_login_does_not_keep_a_mail_out(infrastructure: Compose) -> None:
+    with smtplib.SMTP("127.0.0.1", 1025, timeout=10) as inbox:
+        code, _ = inbox.login("somebody@fraudstream.example", "any password")
+    assert code == 235
 
 
 def test_root_gets_in_from_within_its_container_only(infrastructure: Compose, settings: Settings) -> None:
