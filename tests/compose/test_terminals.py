@@ -25,7 +25,7 @@ from tests.support.browsing import Dashboard, running_dashboard
 from tests.support.compose import OLD, Compose, old_compose_is_there, terminal
 from tests.support.jobs import run_script, running_job
 from tests.support.mailpit import Mail, mails
-from tests.support.oracle import Expected, Row, expected_of_csv
+from tests.support.oracle import Expected, expected_of_csv, stored_rows
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(1_800)
@@ -108,12 +108,6 @@ def wait_for(engine: Engine, settings: Settings, records: int, log: Path) -> Pro
         return progress if progress.accounted_for >= records else None
 
     return wait_until(done, timeout=200, describe=lambda: log.read_text(errors="replace")[-4000:])
-
-
-def stored_rows(engine: Engine) -> dict[str, Row]:
-    columns = ", ".join(f"`{name}`" for name in FIELD_NAMES)
-    with engine.connect() as connection:
-        return {row[0]: tuple(row) for row in connection.execute(text(f"SELECT {columns} FROM clean_data"))}
 
 
 def everything_stored(engine: Engine) -> dict[str, list[tuple[object, ...]]]:

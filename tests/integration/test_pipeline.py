@@ -25,23 +25,15 @@ from sqlalchemy import Engine, text
 from sqlalchemy.engine import make_url
 
 from fraudstream.config import PROJECT_DIR, TRANSACTIONS_CSV
-from fraudstream.schema import FIELD_NAMES
 from fraudstream.stack import Stack
 from fraudstream.store.engine import make_engine
 from fraudstream.store.migrate import migrate
 from fraudstream.store.progress import Progress, read_progress
 from tests.support.jobs import run_script, running_job
-from tests.support.oracle import Row, expected_of_csv
+from tests.support.oracle import Row, expected_of_csv, stored_rows
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(280)
-
-
-def stored_rows(engine: Engine) -> dict[str, Row]:
-    columns = ", ".join(f"`{name}`" for name in FIELD_NAMES)
-    with engine.connect() as connection:
-        rows = connection.execute(text(f"SELECT {columns} FROM clean_data")).all()
-    return {row[0]: tuple(row) for row in rows}
 
 
 def query(engine: Engine, statement: str) -> list[tuple[object, ...]]:

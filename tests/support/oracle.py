@@ -8,6 +8,9 @@ from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 
 import pandas as pd
+from sqlalchemy import Engine, text
+
+from fraudstream.schema import FIELD_NAMES
 
 Row = tuple[str, str, Decimal, str | None, datetime, str | None, str | None]
 
@@ -45,3 +48,10 @@ def expected_of_csv(path: Path) -> Expected:
             duplicates += 1
         rows[row[0]] = row
     return Expected(rows, duplicates, sorted(rejected))
+
+
+def stored_rows(engine: Engine) -> dict[str, Row]:
+    """What `clean_data` holds, in the form of `Expected.rows`."""
+    columns = ", ".join(f"`{name}`" for name in FIELD_NAMES)
+    with engine.connect() as connection:
+        return {row[0]: tuple(row) for row in connection.execute(text(f"SELECT {columns} FROM clean_data"))}
