@@ -81,7 +81,7 @@ def run(
         progress = wait_for(engine, settings, sent, log)
         wait_until(
             lambda: count(engine, NOT_HELD_BACK) == count(engine, "mails WHERE state <> 'sent'") == 0,
-            timeout=60,
+            timeout=150,  # a mail whose mark died with MySQL is handed out again when its lease has run out
             describe="every alert that no cool-down holds back is mailed",
         )  # fmt: skip
     return Run(sent, expected, progress, mails(), log.read_text())
@@ -148,8 +148,10 @@ def test_every_flagged_user_is_in_the_inbox_and_no_alert_twice(run: Run, engine:
         users_mailed = connection.scalars(text("SELECT UserID FROM alerts WHERE state = 'mailed'")).all()
     assert flagged
     assert set(users_mailed) == {user for _, user in flagged}
+    # A mail that was accepted in the moment of MySQL's death may have come again, recognisably the same.
+    letters = {mail.message_id: mail for mail in run.mails}.values()
     for body in ("text", "html"):
-        found = Counter(each for each, _ in flagged for mail in run.mails if each in getattr(mail, body))
+        found = Counter(each for each, _ in flagged for mail in letters if each in getattr(mail, body))
         assert found == Counter(mailed)
     assert {mail.recipients for mail in run.mails} == {("analyst@fraudstream.example",)}
 

@@ -14,6 +14,7 @@ INBOX = "http://127.0.0.1:8025"
 
 @dataclass(frozen=True)
 class Mail:
+    message_id: str
     recipients: tuple[str, ...]
     text: str
     html: str
@@ -31,7 +32,8 @@ def wait_for_mails(*, timeout: float) -> list[Mail]:
 
 
 def _mail(message: dict[str, Any]) -> Mail:
-    return Mail(tuple(to["Address"] for to in message["To"]), message["Text"], message["HTML"])
+    recipients = tuple(to["Address"] for to in message["To"])
+    return Mail(message["MessageID"], recipients, message["Text"], message["HTML"])
 
 
 def _get(path: str) -> Any:
