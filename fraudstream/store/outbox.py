@@ -379,13 +379,14 @@ def retry_failed(engine: Engine, recipients: Sequence[str]) -> int:
 
 
 def pending(engine: Engine) -> Counts:
-    """How the outbox stands."""
+    """How the outbox stands, at one moment: an alert that is just being claimed counts once."""
     by_state = select(mails.c.state, func.count().label("mails")).group_by(mails.c.state)
     waiting = select(func.count()).select_from(alerts).where(alerts.c.state == "waiting")
     held = waiting.join(alert_holds, alert_holds.c.UserID == alerts.c.UserID).where(
         alert_holds.c.held_until > SERVER_NOW
     )
-    with engine.connect() as connection:
+    with engine.connect() as opened:
+        connection = opened.execution_options(isolation_level="REPEATABLE READ")
         count = {row.state: row.mails for row in connection.execute(by_state)}
         unmailed, on_hold = connection.execute(
             select(waiting.scalar_subquery(), held.scalar_subquery())

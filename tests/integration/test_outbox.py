@@ -332,6 +332,21 @@ def test_a_claim_does_not_wait_for_a_batch_that_is_being_written(engine: Engine)
         assert len(identities(box, digest)) == 20
 
 
+def test_an_alert_claimed_while_the_outbox_is_counted_is_counted(engine: Engine, database: str):
+    flag(engine, flagged("A1", "U1"))
+    counting = make_engine(make_url(database))
+    claims: list[list[outbox.ClaimedMail]] = []
+
+    @event.listens_for(counting, "after_cursor_execute")
+    def claim_after_the_first_read(_connection, _cursor, statement, *_rest):  # type: ignore[no-untyped-def]
+        if not claims and "FROM mails" in statement:
+            claims.append(claim(an_outbox(engine)))
+
+    assert outbox.pending(counting).unsent == 1
+    assert len(claims) == 1
+    counting.dispose()
+
+
 # --- sending
 
 
