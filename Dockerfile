@@ -16,8 +16,11 @@ RUN useradd --uid 10001 --create-home fraudstream \
 ENV XDG_CACHE_HOME=/var/cache XDG_STATE_HOME=/var/lib PYTHONUNBUFFERED=1
 USER fraudstream
 
+# numba keeps its machine code where the account that runs may write.
+ENV NUMBA_CACHE_DIR=/var/cache/fraudstream/numba
 COPY fraudstream ./fraudstream
-RUN python -m fraudstream stack fetch --connector
+RUN python -m fraudstream stack fetch --connector \
+    && python -c 'from fraudstream.features import compile_features; compile_features()'
 
 COPY . .
 CMD ["python", "-m", "fraudstream", "--help"]

@@ -16,7 +16,7 @@ help:
 	@echo "make test-compose   bring docker-compose.yml up and try all of it (needs a Docker engine)"
 	@echo "make lint   ruff and mypy;  make format  ruff format;  make clean  remove .venv"
 
-setup: $(VENV)/.runtime
+setup: $(VENV)/.runtime $(VENV)/.compiled
 	$(PY) -m fraudstream stack fetch
 
 setup-dev: $(VENV)/.dev setup $(VENV)/.browser
@@ -51,6 +51,11 @@ $(VENV)/.created:
 
 $(VENV)/.runtime: $(VENV)/.created requirements.txt constraints.txt
 	$(PY) -m pip install --disable-pip-version-check -r requirements.txt
+	touch $@
+
+# The features' loops as machine code, so that no run or test has to wait for it.
+$(VENV)/.compiled: $(VENV)/.runtime $(addprefix fraudstream/,features.py history.py merchant_risk.py geography.py)
+	$(PY) -c 'from fraudstream.features import compile_features; compile_features()'
 	touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime requirements-dev.txt

@@ -8,6 +8,7 @@ import signal
 from collections.abc import Callable, Iterator
 
 import pytest
+from hypothesis import settings
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 from sqlalchemy import Engine
 from sqlalchemy.engine import make_url
@@ -34,6 +35,9 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     # Whoever works on the project may have a `.env`, for a server that is none of the tests' business.
     export(FRAUDSTREAM_ENV_FILE=os.devnull)
+    # An example that waits for a busy machine is not wrong; pytest-timeout ends what hangs.
+    settings.register_profile("fraudstream", deadline=None)
+    settings.load_profile("fraudstream")
 
 
 def _interrupt(signal_number: int, frame: object) -> None:
