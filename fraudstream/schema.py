@@ -130,7 +130,7 @@ CLEANED_ARROW = pa.schema(
 )
 
 # One row of what the executors hand back. `outcome` is an Outcome. For HISTORY only UserID and
-# `history` are set; for DUPLICATE and REJECTED no verdict is.
+# `history` are set; for DUPLICATE and REJECTED neither verdict nor features are.
 JUDGED_ARROW = pa.schema(
     [
         pa.field("outcome", pa.string()),
@@ -138,6 +138,7 @@ JUDGED_ARROW = pa.schema(
         pa.field("Is_Fraud", pa.string()),
         pa.field("score", pa.float64()),
         pa.field("reasons", pa.string()),
+        pa.field("features", pa.binary()),
         pa.field("history", pa.binary()),
     ]
 )

@@ -13,9 +13,12 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
+from fraudstream import feature_record, history
 from fraudstream import rules as reasons
-from fraudstream.features import row_features
+from fraudstream.features import FindHistories, transaction_features
+from fraudstream.merchant_risk import DEFAULT_DELAY_S, Outcomes
 from fraudstream.model import Model
 from fraudstream.rules import Rules
 from fraudstream.schema import (
@@ -31,7 +34,10 @@ Position = tuple[int, int]
 # TransactionIDs -> the seven stored values of those among them that are stored, in FIELD_NAMES' order.
 FindStored = Callable[[list[str]], Mapping[str, Values]]
 
-_ARRIVAL = [("kafka_time", "ascending"), ("partition_id", "ascending"), ("offset", "ascending")]
+# Which row takes an id: partitions have no common order but Kafka's time.
+_EARLIEST_FIRST = [("kafka_time", "ascending"), ("partition_id", "ascending"), ("offset", "ascending")]
+# A user's rows are in one partition, where Kafka's order is the offset: this one no batch can cut anew.
+_ARRIVAL = [("partition_id", "ascending"), ("offset", "ascending")]
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,20 @@ class Judge:
 
     rules: Rules
     model: Model | None
+
+    @property
+    def label_delay_s(self) -> int:
+        """How late outcomes come in: merchant risk has to look as far back as the model learned it."""
+        return self.model.metadata.label_delay_s if self.model else DEFAULT_DELAY_S
+
+
+@dataclass(frozen=True)
+class Known:
+    """What is known before the batch: stored transactions, users' histories, confirmed outcomes."""
+
+    find_stored: FindStored
+    find_histories: FindHistories
+    outcomes: Outcomes
 
 
 @dataclass(frozen=True)
@@ -54,22 +74,24 @@ class Claims:
 
 
 def judge_partition(
-    cleaned: pa.Table, *, judge: Judge, find_stored: FindStored, claims: Claims | None = None
+    cleaned: pa.Table, *, judge: Judge, known: Known, claims: Claims | None = None
 ) -> pa.Table:
-    """Rows of CLEANED_ARROW (any order) -> rows of JUDGED_ARROW, each exactly once.
+    """Rows of CLEANED_ARROW (any order) -> rows of JUDGED_ARROW, each exactly once, and new histories.
 
     A usable row becomes STORED, with its verdict; DUPLICATE, when its TransactionID is taken by a row
-    with the same seven values; or REJECTED as a conflicting duplicate, when by a row with others.
+    with the same seven values; or REJECTED as a conflicting duplicate, when by a row with others. Each
+    user with a STORED row gets a HISTORY row.
     """
     rejected = cleaned.filter(pc.is_valid(cleaned["rejection"]))
-    usable = cleaned.filter(pc.is_null(cleaned["rejection"])).sort_by(_ARRIVAL)
-    outcomes = _decide_duplicates(usable, find_stored, claims or Claims())
+    usable = cleaned.filter(pc.is_null(cleaned["rejection"])).sort_by(_EARLIEST_FIRST)
+    outcomes = _decide_duplicates(usable, known.find_stored, claims or Claims())
     fresh = usable.filter(pa.array([outcome is Outcome.STORED for outcome in outcomes], pa.bool_()))
     repeats = [
         _unjudged(usable.filter(pa.array([outcome is kind for outcome in outcomes], pa.bool_())), kind)
         for kind in (Outcome.DUPLICATE, Outcome.REJECTED)
     ]
-    return pa.concat_tables([_judged(fresh, judge), *repeats, _unjudged(rejected, Outcome.REJECTED)])
+    judged = _judged(fresh.sort_by(_ARRIVAL), judge, known)
+    return pa.concat_tables([*judged, *repeats, _unjudged(rejected, Outcome.REJECTED)])
 
 
 def _decide_duplicates(usable: pa.Table, find_stored: FindStored, claims: Claims) -> list[Outcome]:
@@ -109,36 +131,47 @@ def _position(rows: pa.Table, row: int) -> Position:
     return rows["partition_id"][row].as_py(), rows["offset"][row].as_py()
 
 
-def _judged(fresh: pa.Table, judge: Judge) -> pa.Table:
-    cents = amount_cents(fresh["Amount"])
-    features = row_features(cents, time_s(fresh["Time"]), fresh["Location"].is_null().to_numpy())
-    scores = judge.model.score(features) if judge.model else np.zeros(len(fresh))
-    texts = _reasons(cents, scores, judge)
+def _judged(fresh: pa.Table, judge: Judge, known: Known) -> tuple[pa.Table, pa.Table]:
+    """The stored rows with their verdicts, and their users' histories after them."""
+    computed = transaction_features(
+        fresh, known.outcomes, find_histories=known.find_histories, delay_s=judge.label_delay_s
+    )
+    scores = judge.model.score(computed.features) if judge.model else np.zeros(len(fresh))
+    texts = _reasons(computed.features, scores, judge)
     flagged = np.array([text is not None for text in texts], dtype=bool)
     # Without a model a rule's verdict is all there is: 1 when one applies, else 0.
     shown_scores = scores if judge.model else flagged.astype(np.float64)
-    return _table(
+    stored = _table(
         fresh,
         outcome=pa.repeat(Outcome.STORED.value, len(fresh)),
         Is_Fraud=pa.array(np.where(flagged, "YES", "NO"), pa.string()),
         score=pa.array(shown_scores, pa.float64()),
         reasons=pa.array(texts, pa.string()),
+        features=feature_record.pack(computed.features),
     )
+    users = pa.table({"UserID": pa.array(computed.users, pa.string())})
+    histories = _table(
+        users,
+        outcome=pa.repeat(Outcome.HISTORY.value, len(users)),
+        history=pa.array(history.encode(computed.histories), pa.binary()),
+    )
+    return stored, histories
 
 
-def _reasons(cents: np.ndarray, scores: np.ndarray, judge: Judge) -> list[str | None]:
+def _reasons(features: NDArray[np.float64], scores: NDArray[np.float64], judge: Judge) -> list[str | None]:
     """The reasons of each row as JSON, None where it is not flagged; Python looks at flagged rows only."""
-    rule = judge.rules.amount_over
-    over = cents > rule.limit_cents
-    threshold = judge.model.metadata.threshold if judge.model else np.inf
-    strange = scores >= threshold
-    texts: list[str | None] = [None] * len(cents)
-    for row in np.flatnonzero(over | strange).tolist():
-        found = [rule.reason(int(cents[row]))] if over[row] else []
-        if strange[row]:
-            found.append(reasons.model_reason(float(scores[row]), threshold))
-        texts[row] = reasons.to_json(found)
-    return texts
+    broken = judge.rules.broken(features)
+    found = {
+        row: judge.rules.reasons(features[row], broken[row])
+        for row in np.flatnonzero(broken.any(axis=1)).tolist()
+    }
+    if judge.model:
+        threshold = judge.model.metadata.threshold
+        strange = np.flatnonzero(scores >= threshold)
+        tops = judge.model.explain(features[strange])
+        for row, top in zip(strange.tolist(), tops, strict=True):
+            found.setdefault(row, []).append(reasons.model_reason(float(scores[row]), threshold, top))
+    return [reasons.to_json(found[row]) if row in found else None for row in range(len(features))]
 
 
 def _unjudged(rows: pa.Table, outcome: Outcome) -> pa.Table:
@@ -160,14 +193,3 @@ def _table(rows: pa.Table, **columns: pa.Array | pa.ChunkedArray) -> pa.Table:
         for column in JUDGED_ARROW
     ]
     return pa.table(arrays, names=JUDGED_ARROW.names).cast(JUDGED_ARROW)
-
-
-def amount_cents(amounts: pa.ChunkedArray) -> np.ndarray:
-    """Decimal amounts as int64 cents, exact."""
-    cents = pc.multiply(amounts.cast(pa.decimal128(20, 2)), pa.scalar(100, pa.decimal128(3, 0)))
-    return pc.cast(cents, pa.int64()).to_numpy()
-
-
-def time_s(times: pa.ChunkedArray) -> np.ndarray:
-    """Local times as int64 seconds since 1970-01-01 00:00:00."""
-    return times.cast(pa.timestamp("s")).cast(pa.int64()).to_numpy()

@@ -26,25 +26,28 @@ from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.streaming import StreamingQuery
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
-from fraudstream import model as models
-from fraudstream import resume, topic
+from fraudstream import model_store, resume, topic
 from fraudstream.cleaning import clean, drop_committed
-from fraudstream.model import ModelError
+from fraudstream.features import compile_features
+from fraudstream.known_outcomes import KnownOutcomes
+from fraudstream.merchant_risk import Outcomes
+from fraudstream.model_store import ModelError
 from fraudstream.rules import load_rules
 from fraudstream.schema import CLEANED_ARROW, JUDGED_ARROW, Outcome, Rejection, spark_schema
-from fraudstream.scoring import Claims, FindStored, Judge, judge_partition
+from fraudstream.scoring import Claims, Judge, Known, judge_partition
 from fraudstream.store.commit import Batch, BatchCounts, commit_batch
 from fraudstream.store.engine import make_engine
 from fraudstream.store.errors import permanent_cause
+from fraudstream.store.labels import read_label_changes
 from fraudstream.store.locks import lock_name
+from fraudstream.store.lookups import StoredHistories, StoredTransactions
 from fraudstream.store.migrate import NewerDatabase, migrate
 from fraudstream.store.offsets import OffsetsMoved, StoredOffsets, read_offsets
 from fraudstream.store.status import set_status
-from fraudstream.store.transactions import StoredTransactions
 from fraudstream.store.writer import Writer, WriterLost, become_writer
 
 log = logging.getLogger(__name__)
@@ -120,6 +123,7 @@ class Job:
         self.tables_ready = threading.Event()
         self._batch_running = threading.Lock()
         self._model = _ModelInUse(session, config.model_dir)
+        self._outcomes = _OutcomesInUse(session)
 
     def run(self) -> None:
         """Run until `stopped` says so. Raises JobStopped when only a person can help.
@@ -170,6 +174,8 @@ class Job:
 
     def _run_query(self, writer: Writer) -> None:
         self._model.refresh(self._engine)
+        self._outcomes.forget()  # another writer may have stored transactions in between
+        compile_features()  # once here, not in each executor at the first batch
         info, starting = self._where_to_start(writer)
         self._failure = None
         with (
@@ -256,6 +262,7 @@ class Job:
         started_at = datetime.now(UTC)
         with writer.transaction() as connection:
             stored = read_offsets(connection, self._config.topic)
+            self._outcomes.refresh(connection)
         clock.lap("offsets")
         rows = self._judge(records, stored)
         clock.lap("judge")
@@ -273,13 +280,21 @@ class Job:
         )
         with writer.transaction() as connection:
             counts = commit_batch(connection, batch)
+        self._outcomes.meet(rows.filter(pc.equal(rows["outcome"], Outcome.STORED.value)))
         clock.lap("commit")
         _log_batch(counts, clock)
 
     def _judge(self, records: DataFrame, stored: StoredOffsets) -> pa.Table:
         """The records that are not committed yet, judged on the executors: rows of JUDGED_ARROW."""
         fresh = records.transform(lambda frame: drop_committed(frame, dict(stored.next_offsets)))
-        work = _PartitionWork(self._model.judge, StoredTransactions(self._config.database), Claims())
+        database = self._config.database
+        work = _PartitionWork(
+            self._model.judge,
+            self._outcomes.shared,
+            StoredTransactions(database),
+            StoredHistories(database),
+            Claims(),
+        )
         rows = _run_on_executors(fresh, work)
         if clashes := find_clashes(rows):
             rows = _run_on_executors(fresh, replace(work, claims=clashes))
@@ -291,16 +306,17 @@ class _PartitionWork:
     """What an executor does with its share of a batch; pickled with the task."""
 
     judge: Broadcast[Judge]
-    find_stored: FindStored
+    outcomes: Broadcast[Outcomes]
+    find_stored: StoredTransactions
+    find_histories: StoredHistories
     claims: Claims
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         present = [batch for batch in batches if batch.num_rows]
         if present:
             cleaned = pa.Table.from_batches(present).cast(CLEANED_ARROW)
-            judged = judge_partition(
-                cleaned, judge=self.judge.value, find_stored=self.find_stored, claims=self.claims
-            )
+            known = Known(self.find_stored, self.find_histories, self.outcomes.value)
+            judged = judge_partition(cleaned, judge=self.judge.value, known=known, claims=self.claims)
             yield from judged.combine_chunks().to_batches()
 
 
@@ -361,6 +377,7 @@ class _ModelInUse:
         self._rules = load_rules()
         self._broadcast: Broadcast[Judge] | None = None
         self._refused: str | None = None
+        self._complaint: str | None = None
         self.version: str | None = None
 
     @property
@@ -374,26 +391,26 @@ class _ModelInUse:
         The first must be usable: raises ModelError. Later, one that cannot be used is reported in the log
         and to the dashboard, and the present one stays.
         """
-        current = models.current_version(self._directory)
-        if self._broadcast is not None and current in (self.version, self._refused):
-            return
+        current: str | None = None
         try:
-            self._load()
+            current = model_store.current_version(self._directory)
+            if self._broadcast is None or current not in (self.version, self._refused):
+                self._load()
+                self._report(engine)
         except ModelError as error:
             if self._broadcast is None:
                 raise
-            self._refused = current
-            log.error("%s; the present model %s stays", error, self.version)
-            set_status(engine, "model", "error", str(error))
-        else:
-            self._report(engine)
+            if str(error) != self._complaint:
+                log.error("%s; the present model %s stays", error, self.version)
+                set_status(engine, "model", "error", str(error))
+            self._refused, self._complaint = current, str(error)
 
     def _load(self) -> None:
-        model = models.load(self._directory)
+        model = model_store.load(self._directory)
         old = self._broadcast
         self._broadcast = self._session.sparkContext.broadcast(Judge(self._rules, model))
         self.version = model.metadata.version if model else None
-        self._refused = None
+        self._refused = self._complaint = None
         if old is not None:
             old.destroy()
         log.info("model: %s", self.version or "none, the rules alone decide")
@@ -404,6 +421,43 @@ class _ModelInUse:
             set_status(engine, "model", "ok", f"model {self.version}")
         else:
             set_status(engine, "model", "warning", "no model: the rules alone decide")
+
+
+class _OutcomesInUse:
+    """The confirmed outcomes that merchant risk looks at; the executors get them anew when they change.
+
+    A label that comes before its transaction counts from the batch after the one that stores it.
+    """
+
+    def __init__(self, session: SparkSession) -> None:
+        self._session = session
+        self._known = KnownOutcomes.none()
+        self._broadcast: Broadcast[Outcomes] | None = None
+
+    @property
+    def shared(self) -> Broadcast[Outcomes]:
+        if self._broadcast is None:
+            self._broadcast = self._session.sparkContext.broadcast(self._known.outcomes())
+        return self._broadcast
+
+    def forget(self) -> None:
+        self._take(KnownOutcomes.none())
+
+    def refresh(self, connection: Connection) -> None:
+        """Read the labels that have changed since the last time."""
+        self._take(self._known.changed(read_label_changes(connection, self._known.last_change)))
+
+    def meet(self, stored: pa.Table) -> None:
+        """Join the labels that came before them with transactions that were just stored."""
+        self._take(self._known.arrived(stored))
+
+    def _take(self, known: KnownOutcomes) -> None:
+        if known is self._known:
+            return
+        self._known = known
+        if self._broadcast is not None:
+            self._broadcast.destroy()
+            self._broadcast = None
 
 
 class _Stopwatch:

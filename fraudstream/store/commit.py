@@ -26,7 +26,7 @@ from fraudstream.store.tables import (
 )
 
 METRICS_KEPT = timedelta(days=7)
-_VERDICT = ("Is_Fraud", "score", "reasons")
+_VERDICT = ("Is_Fraud", "score", "reasons", "features")
 _POSITION = ("partition_id", "offset", "kafka_time")
 _ROLLUP_KEY = ("hour", *KNOWN_NAMES, "Is_Fraud")
 

@@ -1,37 +1,55 @@
-"""Look-ups in `clean_data` that the executors make while they judge a batch."""
+"""What the executors look up while they judge a batch: stored transactions, and users' histories.
+
+A look-up is sent to the executors with the task and connects there, once a process.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
-from sqlalchemy import Engine, select
+from sqlalchemy import Column, Engine, Row, Select, select
 from sqlalchemy.engine import URL
 
 from fraudstream.schema import FIELD_NAMES
 from fraudstream.store.engine import make_engine
-from fraudstream.store.tables import clean_data
+from fraudstream.store.tables import clean_data, user_history
 
-_IDS_PER_QUERY = 2_000
+_KEYS_PER_QUERY = 2_000
 
 
 @dataclass(frozen=True)
 class StoredTransactions:
-    """Finds stored transactions by id. It is sent to the executors and connects there, once a process."""
+    """Finds stored transactions by id."""
 
     url: URL
 
     def __call__(self, ids: list[str]) -> dict[str, tuple[object, ...]]:
         """The seven stored values, in FIELD_NAMES' order, of those of `ids` that are stored."""
-        unique = sorted(set(ids))
         query = select(*(clean_data.c[name] for name in FIELD_NAMES))
-        found: dict[str, tuple[object, ...]] = {}
-        with _engine(self.url).connect() as connection:
-            for start in range(0, len(unique), _IDS_PER_QUERY):
-                wanted = unique[start : start + _IDS_PER_QUERY]
-                rows = connection.execute(query.where(clean_data.c.TransactionID.in_(wanted)))
-                found.update((row.TransactionID, tuple(row)) for row in rows)
-        return found
+        rows = _rows(self.url, query, clean_data.c.TransactionID, ids)
+        return {row.TransactionID: tuple(row) for row in rows}
+
+
+@dataclass(frozen=True)
+class StoredHistories:
+    """Finds the stored histories of users."""
+
+    url: URL
+
+    def __call__(self, users: list[str]) -> dict[str, bytes]:
+        """The stored form (see fraudstream.history) of those of `users` that have a history."""
+        query = select(user_history.c.UserID, user_history.c.history)
+        return {row.UserID: row.history for row in _rows(self.url, query, user_history.c.UserID, users)}
+
+
+def _rows(url: URL, query: Select[Any], key: Column[Any], wanted: Iterable[str]) -> Iterator[Row[Any]]:
+    unique = sorted(set(wanted))
+    with _engine(url).connect() as connection:
+        for start in range(0, len(unique), _KEYS_PER_QUERY):
+            yield from connection.execute(query.where(key.in_(unique[start : start + _KEYS_PER_QUERY])))
 
 
 @lru_cache(maxsize=4)

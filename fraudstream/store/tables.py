@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from sqlalchemy import (
+    VARBINARY,
     BigInteger,
     CheckConstraint,
     Column,
@@ -66,6 +67,7 @@ clean_data = Table(
     Column("offset", BigInteger, nullable=False),
     _instant("kafka_time"),
     _instant("processed_at"),
+    Column("features", VARBINARY(1024), nullable=True),  # see fraudstream.feature_record
     CheckConstraint("(`Is_Fraud` = 'YES') = (`reasons` IS NOT NULL)", name="flag_has_reason"),
     Index("clean_data_by_time", "Time"),
     Index("clean_data_by_user", "UserID", "Time"),
@@ -215,6 +217,9 @@ labels = Table(
     Column("note", Text, nullable=True),
     Column("version", Integer, nullable=False),
     _instant("recorded_at"),
+    # Goes up with each transaction that changes labels, in the order of their commits.
+    Column("change_id", BigInteger, nullable=False, server_default="0"),
+    Index("labels_by_change", "change_id"),
     **_OPTIONS,
 )
 

@@ -5,32 +5,34 @@ from __future__ import annotations
 import email
 import email.policy
 import json
-import math
 import os
 import random
 import signal
 import urllib.request
 from collections import Counter
-from collections.abc import Mapping
 from decimal import Decimal
 from email.message import EmailMessage
 from pathlib import Path
 
 import numpy as np
 import orjson
+import pandas as pd
 import pytest
-import skops.io
 from kafka import KafkaProducer
 from sqlalchemy import Engine, text
 from sqlalchemy.engine import make_url
 
 from fraudstream.config import PROJECT_DIR, TRANSACTIONS_CSV
+from fraudstream.features import transaction_features
+from fraudstream.merchant_risk import no_outcomes
+from fraudstream.model_store import load
+from fraudstream.rules import load_rules
 from fraudstream.stack import Stack
 from fraudstream.store.engine import make_engine
 from fraudstream.store.migrate import migrate
 from fraudstream.store.progress import Progress, read_progress
 from tests.support.jobs import run_script, running_job
-from tests.support.oracle import Row, expected_of_csv, stored_rows
+from tests.support.oracle import expected_of_csv, stored_rows, usable_transactions
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(280)
@@ -77,21 +79,21 @@ def assert_books_balance(engine: Engine) -> None:
     assert (rows, len(flagged), dead) == (totals[0][0], totals[0][1], totals[0][3])
 
 
-def expected_scores(rows: Mapping[str, Row]) -> tuple[dict[str, float], float]:
-    """The shipped model's scores, its features computed here from their description alone."""
-    folder = PROJECT_DIR / "model_output" / (PROJECT_DIR / "model_output" / "CURRENT").read_text().strip()
-    threshold = json.loads((folder / "model.json").read_text())["threshold"]
-    forest = skops.io.load(folder / "model.skops", trusted=["sklearn.tree._tree.Tree"])
-    features = []
-    for _, _, amount, location, time, _, _ in rows.values():
-        day_share = (time.hour * 3600 + time.minute * 60 + time.second) / 86400
-        angle = 2 * math.pi * day_share
-        weekend = time.weekday() in (4, 5)
-        features.append(
-            (float(amount), math.sin(angle), math.cos(angle), time.hour < 6, weekend, location is None)
+def expected_verdicts(path: Path) -> dict[str, tuple[float, list[str]]]:
+    """Score and reasons' codes of each transaction, by one offline pass of the shipped model and rules."""
+    transactions = usable_transactions(pd.read_csv(path, dtype=str, keep_default_na=False).map(str.strip))
+    features = transaction_features(transactions, no_outcomes()).features
+    model, rules = load(PROJECT_DIR / "model_output"), load_rules()
+    assert model is not None
+    scores = model.score(features)
+    broken = np.column_stack([rules.broken(features), scores >= model.metadata.threshold])
+    codes = (*rules.codes, "MODEL")
+    return {
+        transaction_id: (score, [code for code, applies in zip(codes, row, strict=True) if applies])
+        for transaction_id, score, row in zip(
+            transactions["TransactionID"].to_pylist(), scores.tolist(), broken.tolist(), strict=True
         )
-    scores = -forest.score_samples(np.array(features, dtype=float))
-    return dict(zip(rows, scores.tolist(), strict=True)), threshold
+    }
 
 
 def test_the_committed_csv_arrives_as_the_oracle_says(
@@ -121,17 +123,17 @@ def test_the_committed_csv_arrives_as_the_oracle_says(
     assert sorted(row[0] for row in query(engine, "SELECT reason FROM dead_letters")) == expected.rejected
     assert_books_balance(engine)
 
-    scores, threshold = expected_scores(expected.rows)
+    verdicts = expected_verdicts(TRANSACTIONS_CSV)
+    seen: Counter[str] = Counter()
     for transaction_id, is_fraud, score, reasons in query(
         engine, "SELECT TransactionID, Is_Fraud, score, reasons FROM clean_data"
     ):
-        amount = expected.rows[transaction_id][2]
-        codes = [name for name, applies in (
-            ("AMOUNT_OVER_2000", amount > 2000), ("MODEL", scores[transaction_id] >= threshold)
-        ) if applies]  # fmt: skip
-        assert score == pytest.approx(scores[transaction_id], abs=1e-12)
+        expected_score, codes = verdicts[transaction_id]
+        assert score == expected_score
         assert [reason["code"] for reason in orjson.loads(reasons or "[]")] == codes
         assert is_fraud == ("YES" if codes else "NO")
+        seen.update(codes)
+    assert {"AMOUNT_OVER_2000", "MODEL"} < set(seen), "the data must show more than one rule"
 
     flagged = {row[0] for row in query(engine, "SELECT TransactionID FROM clean_data WHERE Is_Fraud = 'YES'")}
     mails = mails_to(stack.addresses().inbox, recipient)

@@ -8,9 +8,10 @@ from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 from sqlalchemy import Engine, text
 
-from fraudstream.schema import FIELD_NAMES
+from fraudstream.schema import FIELD_NAMES, TRANSACTION_ARROW
 
 Row = tuple[str, str, Decimal, str | None, datetime, str | None, str | None]
 
@@ -48,6 +49,15 @@ def expected_of_csv(path: Path) -> Expected:
             duplicates += 1
         rows[row[0]] = row
     return Expected(rows, duplicates, sorted(rejected))
+
+
+def usable_transactions(arrivals: pd.DataFrame) -> pa.Table:
+    """TRANSACTION_ARROW rows of text as a CSV has it, in order of arrival, by plain pandas: nothing
+    required is missing, and each id counts once."""
+    present = arrivals[(arrivals[["Amount", "Time"]] != "").all(axis=1)].drop_duplicates("TransactionID")
+    columns = {name: pa.array(present[name].replace("", None), pa.string()) for name in FIELD_NAMES}
+    columns["Time"] = pa.array(pd.to_datetime(present["Time"]), pa.timestamp("us"))
+    return pa.table(columns).cast(TRANSACTION_ARROW)
 
 
 def stored_rows(engine: Engine) -> dict[str, Row]:

@@ -12,15 +12,19 @@ from typing import Any
 import numpy as np
 import orjson
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fraudstream.features import row_features
-from fraudstream.model import Model, train
+from fraudstream.feature_record import unpack
+from fraudstream.features import FEATURE_NAMES, transaction_features
+from fraudstream.history import time_s, wide_name_codes
+from fraudstream.merchant_risk import Outcomes, no_outcomes
+from fraudstream.model import Metadata, Model, Sample, Scorer, fit
 from fraudstream.rules import load_rules
-from fraudstream.schema import CLEANED_ARROW, FIELD_NAMES, JUDGED_ARROW, Outcome, Rejection
-from fraudstream.scoring import Claims, FindStored, Judge, amount_cents, judge_partition, time_s
+from fraudstream.schema import CLEANED_ARROW, FIELD_NAMES, JUDGED_ARROW, TRANSACTION_ARROW, Outcome, Rejection
+from fraudstream.scoring import Claims, FindStored, Judge, Known, judge_partition
 from fraudstream.streaming import find_clashes
 
 KAFKA_TIME = datetime(2026, 1, 1, tzinfo=UTC)
@@ -74,15 +78,37 @@ def table(*rows: Row) -> pa.Table:
     return pa.Table.from_pylist(list(rows), CLEANED_ARROW)
 
 
-def judge(
+def judge_all(
     *rows: Row,
     by: Judge = RULES_ALONE,
     stored: FindStored = holding(),  # noqa: B008
+    histories: Mapping[str, bytes] | None = None,
+    outcomes: Outcomes | None = None,
     claims: Claims | None = None,
 ) -> pa.Table:
-    judged = judge_partition(table(*rows), judge=by, find_stored=stored, claims=claims)
+    known = Known(stored, lambda _users: histories or {}, outcomes or no_outcomes())
+    judged = judge_partition(table(*rows), judge=by, known=known, claims=claims)
     assert judged.schema == JUDGED_ARROW
     return judged
+
+
+def judge(*rows: Row, **options: Any) -> pa.Table:
+    """The judged rows; the users' new histories are left out."""
+    judged = judge_all(*rows, **options)
+    return judged.filter(pc.not_equal(judged["outcome"], Outcome.HISTORY.value))
+
+
+def histories_of(judged: pa.Table) -> dict[str, bytes]:
+    rows = judged.filter(pc.equal(judged["outcome"], Outcome.HISTORY.value))
+    for name in set(JUDGED_ARROW.names) - {"outcome", "UserID", "history"}:
+        assert rows[name].null_count == len(rows)
+    found = dict(zip(rows["UserID"].to_pylist(), rows["history"].to_pylist(), strict=True))
+    assert len(found) == len(rows)
+    return found
+
+
+def feature(judged_row: Row, name: str) -> float:
+    return float(unpack(judged_row["features"])[FEATURE_NAMES.index(name)])
 
 
 def outcomes(judged: pa.Table) -> dict[int, str]:
@@ -93,25 +119,27 @@ def outcomes(judged: pa.Table) -> dict[int, str]:
 
 
 def test_nothing_comes_of_nothing() -> None:
-    assert len(judge()) == 0
+    assert len(judge_all()) == 0
     assert find_clashes(judge()) is None
 
 
 def test_a_usable_row_is_stored_as_it_came() -> None:
     (judged,) = judge(row(7)).to_pylist()
+    assert feature(judged, "Amount") == 12.5
     assert judged == {
         **row(7),
         "outcome": Outcome.STORED.value,
         "Is_Fraud": "NO",
         "score": 0.0,
         "reasons": None,
+        "features": judged["features"],
         "history": None,
     }
 
 
 def test_a_refused_row_keeps_its_bytes_and_reason_and_gets_no_verdict() -> None:
     judged = {each["offset"]: each for each in judge(row(1), refused(2), row(3, "T3")).to_pylist()}
-    nothing = {"Is_Fraud": None, "score": None, "reasons": None, "history": None}
+    nothing = {"Is_Fraud": None, "score": None, "reasons": None, "features": None, "history": None}
     assert judged[2] == {**refused(2), "outcome": Outcome.REJECTED.value, **nothing}
     assert judged[1]["outcome"] == judged[3]["outcome"] == Outcome.STORED.value
 
@@ -284,32 +312,108 @@ def test_only_more_than_2000_is_flagged(amount: str, flag: str) -> None:
         assert judged["reasons"] is None
 
 
-@pytest.fixture(scope="module")
-def with_model() -> Callable[[float], Judge]:
-    """A judge whose model flags from the given score on."""
-    chance = np.random.default_rng(1)
-    seconds = chance.integers(0, 10**7, 300)
-    features = row_features(chance.integers(1, 100_000, 300), seconds, np.zeros(300, dtype=bool))
-    model = train(features, seconds, data_sha256="0" * 64, trees=5)
+def test_a_users_rows_are_behaviour_in_the_order_of_their_offsets() -> None:
+    """Whatever Kafka's timestamps say: those of two producers need not agree within a partition."""
+    earlier = row(5, "T1", Amount=Decimal(30), kafka_time=KAFKA_TIME + timedelta(1))
+    later = row(6, "T2", Time=TIME + timedelta(seconds=9))
+    for rows in ([earlier, later], [later, earlier]):
+        judged = {each["TransactionID"]: each for each in judge(*rows).to_pylist()}
+        assert feature(judged["T1"], "tx_count_5m") == 0
+        assert (feature(judged["T2"], "tx_count_5m"), feature(judged["T2"], "amount_sum_5m")) == (1, 30)
 
-    def judge_from(threshold: float) -> Judge:
-        changed = Model(model.estimator, replace(model.metadata, threshold=threshold))
-        return Judge(load_rules(), changed)
+
+def test_the_stored_history_goes_before_the_batch_and_comes_back_with_it() -> None:
+    one, other = row(1), row(2, "T2", Time=TIME + timedelta(minutes=2))
+    together = judge_all(one, other)
+    first = judge_all(one)
+    second = judge_all(other, stored=holding(one), histories=histories_of(first))
+    assert histories_of(second) == histories_of(together)
+    packed = {each["TransactionID"]: each["features"] for each in together.to_pylist() if each["features"]}
+    assert packed == {
+        each["TransactionID"]: each["features"]
+        for each in [*first.to_pylist(), *second.to_pylist()]
+        if each["features"]
+    }
+
+
+def test_duplicates_and_refused_rows_are_no_behaviour() -> None:
+    plain = judge_all(row(1), row(9, "T9", Time=TIME + timedelta(minutes=1)))
+    noisy = judge_all(
+        row(1), row(2), row(3, Amount=Decimal(7)), refused(4), row(9, "T9", Time=TIME + timedelta(minutes=1))
+    )
+    assert histories_of(noisy) == histories_of(plain)
+    assert histories_of(judge_all(row(1), stored=holding(row(0)))) == {}
+
+
+def test_confirmed_frauds_of_a_merchant_reach_its_next_transactions() -> None:
+    past = table(row(1), row(2, "T2", Merchant="Noon")).select(TRANSACTION_ARROW.names)
+    times = time_s(past["Time"])
+    outcomes = Outcomes.of(wide_name_codes(past["Merchant"]), times, times, np.array([True, False]))
+    weeks_later = {"Time": TIME + timedelta(days=7, seconds=1)}
+    judged = judge(
+        row(3, "T3", **weeks_later), row(4, "T4", Merchant="Noon", **weeks_later), outcomes=outcomes
+    )
+    by_id = {each["TransactionID"]: each for each in judged.to_pylist()}
+    assert feature(by_id["T3"], "merchant_frauds_1d") == 1
+    assert feature(by_id["T4"], "merchant_frauds_1d") == 0
+
+
+@pytest.fixture(scope="module")
+def with_model() -> Callable[..., Judge]:
+    """A judge whose model flags from the given score on."""
+    scorer = small_scorer()
+
+    def judge_from(threshold: float, *, delay_days: int = 7) -> Judge:
+        about = replace(NOT_TRAINED_FOR_USE, threshold=threshold, label_delay_s=delay_days * 86_400)
+        return Judge(load_rules(), Model(scorer, about))
 
     return judge_from
 
 
-def test_a_models_flag_says_its_score_and_threshold(with_model: Callable[[float], Judge]) -> None:
-    judged = judge(row(1), row(2, "T2", Amount=Decimal(2001)), by=with_model(0.0)).to_pylist()
+NOT_TRAINED_FOR_USE = Metadata(
+    version="test", kind="test", feature_names=FEATURE_NAMES, threshold=1.0, threshold_chosen="by the test",
+    alert_budget=0.01, label_delay_s=0, trained_at="", training_from="", training_until="", training_rows=0,
+    training_frauds=None, held_back_rows=0, held_back_alert_rate=0, held_back_average_precision=None,
+    held_back_scores=(), data_sha256="", seed=0,
+)  # fmt: skip
+
+
+def small_scorer() -> Scorer:
+    chance = np.random.default_rng(1)
+    rows = [
+        row(n, f"T{n}", UserID=f"U{n % 7}", Amount=Decimal(int(chance.integers(1, 100_000))) / 100,
+            Time=TIME + timedelta(hours=n))
+        for n in range(300)
+    ]  # fmt: skip
+    transactions = table(*rows).select(TRANSACTION_ARROW.names)
+    return fit(Sample(transaction_features(transactions, no_outcomes()).features), trees=5)
+
+
+def test_a_models_flag_says_its_score_threshold_and_what_it_saw(with_model: Callable[..., Judge]) -> None:
+    rows = [row(1), row(2, "T2", Amount=Decimal(2001), Time=TIME + timedelta(minutes=1))]
+    judged = judge(*rows, by=with_model(0.0)).to_pylist()
     for each in judged:
         assert each["Is_Fraud"] == "YES"
         reason = orjson.loads(each["reasons"])[-1]
-        assert reason == {"code": "MODEL", "score": round(each["score"], 4), "threshold": 0.0}
-    assert [reason["code"] for reason in orjson.loads(judged[1]["reasons"])] == ["AMOUNT_OVER_2000", "MODEL"]
+        assert (reason["code"], reason["threshold"]) == ("MODEL", 0.0)
+        assert reason["score"] == pytest.approx(each["score"], abs=5e-5)
+    codes = [reason["code"] for reason in orjson.loads(judged[1]["reasons"])]
+    assert (codes[0], codes[-1]) == ("AMOUNT_OVER_2000", "MODEL")
+    assert "Amount" in reason["top"] and set(reason["top"]) <= set(FEATURE_NAMES)
+
+
+def test_merchant_risk_looks_as_far_back_as_the_model_learned_it(with_model: Callable[..., Judge]) -> None:
+    past = table(row(1)).select(TRANSACTION_ARROW.names)
+    times = time_s(past["Time"])
+    outcomes = Outcomes.of(wide_name_codes(past["Merchant"]), times, times, np.array([True]))
+    later = row(3, "T3", Time=TIME + timedelta(days=2, seconds=1))
+    for delay_days, frauds in ((2, 1.0), (7, 0.0)):
+        (judged,) = judge(later, by=with_model(1.1, delay_days=delay_days), outcomes=outcomes).to_pylist()
+        assert feature(judged, "merchant_frauds_1d") == frauds
 
 
 def test_a_score_at_the_threshold_is_flagged_and_one_below_is_not(
-    with_model: Callable[[float], Judge],
+    with_model: Callable[..., Judge],
 ) -> None:
     (free,) = judge(row(1), by=with_model(1.1)).to_pylist()
     assert 0 < free["score"] <= 1
@@ -319,21 +423,9 @@ def test_a_score_at_the_threshold_is_flagged_and_one_below_is_not(
     assert (at["Is_Fraud"], above["Is_Fraud"]) == ("YES", "NO")
 
 
-def test_a_flag_has_a_reason_and_a_reason_a_flag(with_model: Callable[[float], Judge]) -> None:
+def test_a_flag_has_a_reason_and_a_reason_a_flag(with_model: Callable[..., Judge]) -> None:
     rows = [row(number, f"T{number}", Amount=Decimal(number * 40)) for number in range(100)]
     median = float(np.median(judge(*rows, by=with_model(1.1))["score"].to_numpy()))
     judged = judge(*rows, by=with_model(median)).to_pylist()
     assert {each["Is_Fraud"] for each in judged} == {"YES", "NO"}
     assert all((each["Is_Fraud"] == "YES") == (each["reasons"] is not None) for each in judged)
-
-
-def test_cents_are_exact_up_to_the_largest_amount() -> None:
-    amounts = pa.chunked_array(
-        [pa.array([Decimal("0.01"), Decimal("999999999999.99")], pa.decimal128(18, 2))]
-    )
-    assert amount_cents(amounts).tolist() == [1, 99_999_999_999_999]
-
-
-def test_seconds_count_from_1970_in_local_time() -> None:
-    times = pa.chunked_array([pa.array([TIME], pa.timestamp("us"))])
-    assert time_s(times).tolist() == [1_735_787_045]
