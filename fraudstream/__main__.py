@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import enum
 import logging
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -19,12 +20,16 @@ from fraudstream.config import (
     Settings,
     SettingsError,
     child_environment,
+    export,
     load_settings,
 )
 
 if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
     from sqlalchemy import Engine
 
+    from fraudstream.evaluation import Comparison, Report
     from fraudstream.stack import Stack
     from fraudstream.topic import TopicInfo
 
@@ -133,6 +138,129 @@ def generate(
         path.parent.mkdir(parents=True, exist_ok=True)
         frame.to_csv(path, index=False, lineterminator="\n", encoding="utf-8")
         typer.echo(f"{path}: {len(frame):,} rows")
+
+
+_Data = Annotated[
+    Path, typer.Option(exists=True, dir_okay=False, help="Transactions, in the order of their arrival.")
+]
+_Labels = Annotated[Path, typer.Option(exists=True, dir_okay=False, help="TransactionID,is_fraud[,scenario]")]
+_Budget = Annotated[
+    float, typer.Option(min=0.0001, max=0.5, help="Share of transactions an analyst can look at.")
+]
+_Trees = Annotated[int, typer.Option(min=100, help="Trees in a forest.")]
+_Seed = Annotated[int, typer.Option(min=0, help="The same data and seed give the same figures.")]
+_Json = Annotated[
+    Path | None,
+    typer.Option("--json", dir_okay=False, allow_dash=True, help="Also write JSON here; to - only that."),
+]
+
+
+@app.command()
+def evaluate(
+    data: _Data,
+    labels: _Labels,
+    train_start: Annotated[
+        datetime, typer.Option(formats=["%Y-%m-%d"], help="The first day that trains the model.")
+    ],
+    train_days: Annotated[int, typer.Option(min=1, help="Days that train the model.")] = 7,
+    delay_days: Annotated[int, typer.Option(min=0, help="Days that a label takes to come in.")] = 7,
+    test_days: Annotated[int, typer.Option(min=1, help="Days that test the model, after the delay.")] = 7,
+    mode: Annotated[
+        Literal["unsupervised", "feedback", "supervised"],
+        typer.Option(help="Labels that the model knows: none, merchants' past ones, its own rows', too."),
+    ] = "unsupervised",
+    budget: _Budget = 0.01,
+    trees: _Trees = 100,
+    seed: _Seed = 0,
+    json_file: _Json = None,
+) -> None:
+    """Measure a model that is trained on some days and tested on later ones.
+
+    Ranking, and precision, recall and alerts a day at its threshold; also for each scenario of fraud.
+
+    The protocol is the Fraud Detection Handbook's: days that train, days until labels are known, days that
+    test, without the cards that were known for fraud by then.
+    """
+    from fraudstream.evaluation import Mode, Plan
+    from fraudstream.evaluation import evaluate as evaluated
+
+    periods = (train_start.date(), train_days, delay_days, test_days)
+    plan = Plan(*periods, Mode(mode), budget, trees, seed)
+    started = time.perf_counter()
+    with _labelled(data, labels) as (transactions, truth):
+        report = evaluated(transactions, truth, plan, say=_say)
+    _show(report, started, json_file)
+
+
+@app.command()
+def compare(
+    data: _Data = TRANSACTIONS_CSV,
+    labels: _Labels = LABELS_CSV,
+    budget: _Budget = 0.01,
+    trees: _Trees = 100,
+    seed: _Seed = 0,
+    json_file: _Json = None,
+) -> None:
+    """Compare what rules, a model without labels, and both together flag in the newest fifth of the data."""
+    from fraudstream.evaluation import compare_verdicts
+    from fraudstream.rules import load_rules
+
+    started = time.perf_counter()
+    with _labelled(data, labels) as (transactions, truth):
+        report = compare_verdicts(
+            transactions, truth, load_rules(), budget=budget, trees=trees, seed=seed, say=_say
+        )
+    _show(report, started, json_file)
+
+
+@contextmanager
+def _labelled(data: Path, labels: Path) -> Iterator[tuple[pa.Table, pd.DataFrame]]:
+    """The usable transactions of one file and the truth of the other, as evaluation takes them."""
+    from fraudstream.evaluation import EvaluationError
+    from fraudstream.labels import LabelFileError, read_truth
+    from fraudstream.model import TrainingError
+    from fraudstream.offline import usable_transactions
+    from fraudstream.publisher.csv_source import CsvError
+    from fraudstream.rules import RulesError
+    from fraudstream.stack import StackError
+    from fraudstream.stack.spark import spark_variables
+
+    try:
+        settings = load_settings()
+        with labels.open(encoding="utf-8-sig", newline="") as lines:
+            truth = read_truth(lines)
+        _say(f"{labels}: {len(truth):,} labels")
+        export(**spark_variables(child_environment(), settings.cache_dir, local=True))
+        transactions = usable_transactions(data, zone=settings.tz, driver_memory=settings.spark_driver_memory)
+        _say(f"{data}: {len(transactions):,} usable transactions")
+        yield transactions, truth
+    except (LabelFileError, UnicodeDecodeError) as error:
+        typer.echo(f"Error: {labels}, {error}", err=True)
+        raise typer.Exit(1) from None
+    except (SettingsError, CsvError, StackError, RulesError, EvaluationError, TrainingError) as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(1) from None
+
+
+def _show(report: Report | Comparison, started: float, json_file: Path | None) -> None:
+    """Warnings to the screen's stderr, the figures to its stdout and, as JSON, to the file."""
+    import orjson
+
+    for warning in report.warnings:
+        _say(f"Warning: {warning}")
+    figures = {**report.as_json(), "seconds": round(time.perf_counter() - started, 1)}
+    document = orjson.dumps(figures, option=orjson.OPT_INDENT_2).decode()
+    if json_file == Path("-"):
+        typer.echo(document)
+        return
+    typer.echo(report.in_words())
+    if json_file is not None:
+        json_file.parent.mkdir(parents=True, exist_ok=True)
+        json_file.write_text(document + "\n", encoding="utf-8")
+
+
+def _say(text: str) -> None:
+    typer.echo(text, err=True)
 
 
 @app.command()

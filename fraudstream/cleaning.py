@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable
 
 import pandas as pd
+import pyarrow as pa
 from pyspark.sql import Column, DataFrame, SparkSession
 from pyspark.sql import functions as F
 from pyspark.sql.types import DecimalType, StringType, StructField, StructType
@@ -264,7 +265,7 @@ def csv_records(session: SparkSession, rows: pd.DataFrame) -> DataFrame:
     message = F.to_json(
         F.struct(*(F.when(F.col(name) != "", F.col(name)).alias(name) for name in FIELD_NAMES))
     )
-    return session.createDataFrame(numbered).select(
+    return session.createDataFrame(pa.Table.from_pandas(numbered, preserve_index=False)).select(
         F.lit(None).cast("binary").alias("key"),
         message.cast("binary").alias("value"),
         F.lit(0).alias("partition"),
