@@ -30,6 +30,7 @@ from fraudstream.labels import outcomes_of, scenarios_of, without_transaction
 from fraudstream.merchant_risk import DEFAULT_DELAY_S, Outcomes, no_outcomes
 from fraudstream.model import FRAUD, UNKNOWN, Sample, Scorer, budget_threshold, fit
 from fraudstream.rules import Rules
+from fraudstream.training import split
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -431,29 +432,29 @@ def compare_verdicts(
 ) -> Comparison:
     """What the rules find, the model, and both together, as a job that has no labels judges.
 
-    The model is trained on the earlier rows and its threshold chosen on the newest HELD_BACK, as a training
-    does. The figures are of these newest rows as far as they are labelled; the threshold has seen their
-    scores, not their labels. Arguments and errors as for `evaluate`.
+    The model is trained on the earlier rows and its threshold chosen on the newest fifth: it is the one that
+    a training makes of these transactions. The figures are of these newest rows as far as they are labelled;
+    the threshold has seen their scores, not their labels. Arguments and errors as for `evaluate`.
     """
     ids = transactions["TransactionID"]
     outcome, seconds = outcomes_of(truth, ids), time_s(transactions["Time"])
     say(f"features of {len(transactions):,} transactions")
     features = transaction_features(transactions, no_outcomes(), delay_s=DEFAULT_DELAY_S).features
-    training, newest = split_by_time(seconds)
-    tested = newest & (outcome != UNKNOWN)
-    if not tested.any():
-        raise EvaluationError(f"none of the newest {newest.sum():,} of {len(newest):,} rows has a label")
-    say(f"training on {training.sum():,} rows")
-    scorer = fit(Sample(features[training]), trees=trees, seed=seed)
-    threshold = budget_threshold(scorer.score(features[newest]), budget)
+    parts = split(seconds)
+    tested = parts.held_back[outcome[parts.held_back] != UNKNOWN]
+    if len(tested) == 0:
+        raise EvaluationError(f"none of the newest {len(parts.held_back):,} of {len(ids):,} rows has a label")
+    say(f"training on {len(parts.training):,} rows")
+    scorer = fit(Sample(features[parts.training]), trees=trees, seed=seed)
+    threshold = budget_threshold(scorer.score(features[parts.held_back]), budget)
     fraud, scenario = outcome[tested] == FRAUD, scenarios_of(truth, ids)[tested]
     frauds = {name: fraud & (scenario == name) for name in scenarios_in(truth)}
     flagged = _flagged(features[tested], rules, scorer, threshold)
     return Comparison(
         verdicts={way: _verdict_figures(marks, fraud, frauds) for way, marks in flagged.items()},
         frauds={name: int(rows.sum()) for name, rows in frauds.items()},
-        train_rows=int(training.sum()),
-        test_rows=int(tested.sum()),
+        train_rows=len(parts.training),
+        test_rows=len(tested),
         threshold=threshold,
         budget=budget,
         trees=trees,

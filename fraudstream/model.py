@@ -58,6 +58,9 @@ _EXPLAINED_AT_ONCE = 256
 
 UNKNOWN, LEGITIMATE, FRAUD = -1, 0, 1
 
+# Goes up whenever the same data would make another model than before.
+FORM = 1
+
 
 class TrainingError(Exception):
     """The data do not allow training; the text says what is missing."""

@@ -28,6 +28,7 @@ from fraudstream.labels import outcomes_of, without_transaction
 from fraudstream.merchant_risk import DEFAULT_DELAY_S, Outcomes
 from fraudstream.merchant_risk import NAMES as MERCHANT_RISK_NAMES
 from fraudstream.model import (
+    FORM,
     FRAUD,
     MINIMUM_ROWS,
     SCORE_BINS,
@@ -308,6 +309,7 @@ def version(history: History, recipe: Recipe) -> str:
         "budget": recipe.alert_budget,
         "delay": recipe.label_delay_s,
         "features": FEATURE_NAMES,
+        "form": FORM,
         "scikit-learn": sklearn.__version__,
     }
     digest = hashlib.sha256(json.dumps(decisive).encode()).hexdigest()

@@ -50,6 +50,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
             "streaming",
             "offline",
             "training_history",
+            "training_run",
             "demo",
         },
     ),
