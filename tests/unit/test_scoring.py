@@ -21,11 +21,12 @@ from fraudstream.feature_record import unpack
 from fraudstream.features import FEATURE_NAMES, transaction_features
 from fraudstream.history import time_s, wide_name_codes
 from fraudstream.merchant_risk import Outcomes, no_outcomes
-from fraudstream.model import Metadata, Model, Sample, Scorer, fit
+from fraudstream.model import Model, Sample, Scorer, fit
 from fraudstream.rules import load_rules
 from fraudstream.schema import CLEANED_ARROW, FIELD_NAMES, JUDGED_ARROW, TRANSACTION_ARROW, Outcome, Rejection
 from fraudstream.scoring import Claims, FindStored, Judge, Known, judge_partition
 from fraudstream.streaming import find_clashes
+from tests.support.models import about
 
 KAFKA_TIME = datetime(2026, 1, 1, tzinfo=UTC)
 TIME = datetime.fromisoformat("2025-01-02 03:04:05")
@@ -364,18 +365,10 @@ def with_model() -> Callable[..., Judge]:
     scorer = small_scorer()
 
     def judge_from(threshold: float, *, delay_days: int = 7) -> Judge:
-        about = replace(NOT_TRAINED_FOR_USE, threshold=threshold, label_delay_s=delay_days * 86_400)
-        return Judge(load_rules(), Model(scorer, about))
+        metadata = replace(about("test"), threshold=threshold, label_delay_s=delay_days * 86_400)
+        return Judge(load_rules(), Model(scorer, metadata))
 
     return judge_from
-
-
-NOT_TRAINED_FOR_USE = Metadata(
-    version="test", kind="test", feature_names=FEATURE_NAMES, threshold=1.0, threshold_chosen="by the test",
-    alert_budget=0.01, label_delay_s=0, trained_at="", training_from="", training_until="", training_rows=0,
-    training_frauds=None, held_back_rows=0, held_back_alert_rate=0, held_back_average_precision=None,
-    held_back_scores=(), data_sha256="", seed=0,
-)  # fmt: skip
 
 
 def small_scorer() -> Scorer:
