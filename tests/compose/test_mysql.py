@@ -24,7 +24,7 @@ def test_what_passes_on_mariadb_passes_on_mysql(compose: Compose, capfd: pytest.
     )
     with capfd.disabled():
         suite = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "tests/integration", "tests/browser"],
+            [sys.executable, "-m", "pytest", "-q", "tests/integration", "tests/browser", "tests/detection"],
             cwd=PROJECT_DIR,
             env=child_environment(MYSQL_URL=f"mysql+mysqlconnector://tester:{password}@127.0.0.1:3306"),
             timeout=SUITE_S,
