@@ -7,7 +7,7 @@ import contextlib
 import functools
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
@@ -31,6 +31,8 @@ _JSON_NUMBER = re.compile(r"-?(?:0|[1-9][0-9]*)(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?
 MAX_PENDING = 20_000
 # How long a record may stay undelivered before it counts as failed; a broker can restart in that time.
 DELIVERY_TIMEOUT_S = 120.0
+# On a record that was sent again: where it was before.
+REPLAY_HEADER = "fraudstream-replay-of"
 _FLUSH_S = DELIVERY_TIMEOUT_S + 10
 _CLOSE_S = 1.0
 _REPORT_S = 0.25
@@ -137,12 +139,7 @@ class Publisher:
         self._sent = 0
         self._next_report = time.monotonic()
         self._failure: BaseException | None = None
-        try:
-            self._producer = _Producer(bootstrap_servers=list(servers), partitioner=_ByUser(), **_PRODUCER)
-            # The first row would wait for this, and the rows after it would have to catch up.
-            self._producer.partitions_for(topic)
-        except KafkaError as error:
-            raise DeliveryFailed(f"No producer could be set up at {', '.join(servers)}: {error}") from error
+        self._producer = _producer(servers, topic)
 
     def __enter__(self) -> Self:
         return self
@@ -230,3 +227,43 @@ class Publisher:
     def _raise_if_failed(self) -> None:
         if self._failure is not None:
             raise DeliveryFailed(f"Kafka did not acknowledge a row: {self._failure}") from self._failure
+
+
+@dataclass(frozen=True)
+class Original:
+    """A record as it once was in Kafka, and where: `place` says topic id, partition and offset."""
+
+    key: bytes | None
+    value: bytes | None
+    place: str
+
+
+def send_again(servers: Sequence[str], topic: str, originals: Iterable[Original]) -> int:
+    """Send records byte for byte as they were, and return how many once Kafka has acknowledged all.
+
+    A header REPLAY_HEADER says where each one was before. Raises DeliveryFailed when one was not
+    acknowledged; others may be in the topic then.
+    """
+    with contextlib.closing(_producer(servers, topic)) as producer:
+        futures = [
+            producer.send(
+                topic, original.value, original.key, headers=[(REPLAY_HEADER, original.place.encode())]
+            )
+            for original in originals
+        ]
+        try:
+            for future in futures:
+                future.get(timeout=_FLUSH_S)
+        except KafkaError as error:
+            raise DeliveryFailed(f"Kafka did not acknowledge a record: {error}") from error
+    return len(futures)
+
+
+def _producer(servers: Sequence[str], topic: str) -> KafkaProducer:
+    try:
+        producer = _Producer(bootstrap_servers=list(servers), partitioner=_ByUser(), **_PRODUCER)
+        # The first row would wait for this, and the rows after it would have to catch up.
+        producer.partitions_for(topic)
+        return producer
+    except KafkaError as error:
+        raise DeliveryFailed(f"No producer could be set up at {', '.join(servers)}: {error}") from error
