@@ -6,6 +6,7 @@ the filter, and figures, for which `views` escapes them.
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from typing import Literal
 
@@ -22,8 +23,8 @@ from fraudstream.store import reads
 REFRESH_S = 10
 TITLE = "Fraud monitor"
 SIDEBAR_PX = 250
-TWO_LINES_PX = 62
-REASONS_IN_A_LINE = 50
+LINE_PX, ROW_MARGIN_PX = 18, 18
+REASONS_IN_A_LINE = 41
 FEED_PX = 420
 
 
@@ -188,12 +189,12 @@ def show_last_flagged(transactions: pd.DataFrame) -> None:
         st.text("No transaction is flagged.")
         return
     table = views.flagged_table(transactions)
-    long_reasons = table["Reasons"].str.len().max() > REASONS_IN_A_LINE
+    lines = math.ceil(table["Reasons"].str.len().max() / REASONS_IN_A_LINE)
     st.dataframe(
         table,
         hide_index=True,
         height="content",
-        row_height=TWO_LINES_PX if long_reasons else None,
+        row_height=ROW_MARGIN_PX + LINE_PX * lines if lines > 1 else None,
         column_config=columns(transactions),
         alt="The last flagged transactions with their reasons",
     )
