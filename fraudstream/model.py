@@ -209,17 +209,20 @@ class Scorer:
         return np.concatenate(parts) if parts else np.empty((0, len(FEATURE_NAMES)))
 
     def _contributions(self, features: Floats) -> Floats:
-        rows, names = features.shape
-        without = np.repeat(features[None], names, axis=0)
-        alone = np.broadcast_to(self.usual, (names, rows, names)).copy()
-        each = np.arange(names)
-        without[each, :, each] = self.usual[:, None]
-        alone[each, :, each] = features.T
-        asked = np.concatenate([without.reshape(-1, names), alone.reshape(-1, names)])
+        rows, width = features.shape
+        varied = [FEATURE_NAMES.index(name) for name in feature_inputs(self)]  # the others make up nothing
+        each = np.arange(len(varied))
+        without = np.repeat(features[None], len(varied), axis=0)
+        alone = np.broadcast_to(self.usual, (len(varied), rows, width)).copy()
+        without[each, :, varied] = self.usual[varied, None]
+        alone[each, :, varied] = features[:, varied].T
+        asked = np.concatenate([without.reshape(-1, width), alone.reshape(-1, width)])
         scores = self.score(np.vstack([features, self.usual[None], asked]))
         whole, nothing = scores[:rows], scores[rows]
-        fallen, risen = scores[rows + 1 :].reshape(2, names, rows)
-        return ((whole - fallen) + (risen - nothing)).T / 2
+        fallen, risen = scores[rows + 1 :].reshape(2, len(varied), rows)
+        contributions = np.zeros(features.shape)
+        contributions[:, varied] = ((whole - fallen) + (risen - nothing)).T / 2
+        return contributions
 
 
 @dataclass(frozen=True)
