@@ -25,12 +25,12 @@ from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from fraudstream.features import transaction_features
-from fraudstream.history import NO_NAME, time_s, wide_name_codes
+from fraudstream.history import time_s
 from fraudstream.labels import outcomes_of, scenarios_of, without_transaction
 from fraudstream.merchant_risk import DEFAULT_DELAY_S, Outcomes, no_outcomes
 from fraudstream.model import FRAUD, UNKNOWN, Sample, Scorer, budget_threshold, fit
 from fraudstream.rules import Rules
-from fraudstream.training import split
+from fraudstream.training import HELD_BACK_ONE_IN, earlier_and_newest, merchant_outcomes, split
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -39,8 +39,6 @@ Outcome = NDArray[np.int8]
 Say = Callable[[str], None]
 
 TOP_CARDS = 100
-# So much of the data, the newest, is kept from the model where it must choose a threshold for itself.
-HELD_BACK = 0.2
 
 _DAY_S = 86_400
 _EPOCH = date(1970, 1, 1)
@@ -247,14 +245,7 @@ def known_outcomes(transactions: pa.Table, outcome: Outcome, plan: Plan) -> Outc
     """What merchant risk may look at: each label known at event time + delay; unsupervised nothing."""
     if plan.mode is Mode.UNSUPERVISED:
         return no_outcomes()
-    merchant, seconds = wide_name_codes(transactions["Merchant"]), time_s(transactions["Time"])
-    labelled = (outcome != UNKNOWN) & (merchant != NO_NAME)
-    return Outcomes.of(
-        merchant[labelled],
-        seconds[labelled],
-        seconds[labelled] + plan.delay_s,
-        outcome[labelled] == FRAUD,
-    )
+    return merchant_outcomes(transactions, outcome, time_s(transactions["Time"]) + plan.delay_s)
 
 
 def training_outcome(outcome: Outcome, seconds: Ints, plan: Plan) -> Outcome | None:
@@ -274,10 +265,10 @@ def rows_to_learn_and_choose(seconds: Ints, day: Ints, plan: Plan) -> tuple[Bool
     return _among(training, learn), _among(training, choose)
 
 
-def split_by_time(seconds: Ints, held_back: float = HELD_BACK) -> tuple[Bools, Bools]:
-    """(the earlier rows, the share `held_back` of the newest); of equal times the first rows are earlier."""
+def split_by_time(seconds: Ints) -> tuple[Bools, Bools]:
+    """(the earlier rows, the newest fifth); of equal times the first rows are earlier."""
     newest = np.zeros(len(seconds), dtype=bool)
-    newest[np.argsort(seconds, kind="stable")[int(len(seconds) * (1 - held_back)) :]] = True
+    newest[earlier_and_newest(seconds)[1]] = True
     return ~newest, newest
 
 
@@ -411,8 +402,9 @@ class Comparison:
         }
         return "\n".join(
             [
-                f"rules alone, model alone, and either of them (hybrid) on the newest {HELD_BACK:.0%} of the "
-                f"rows, {self.test_rows:,} with a label; the {self.train_rows:,} before train the model",
+                "rules alone, model alone, and either of them (hybrid) on the newest "
+                f"{1 / HELD_BACK_ONE_IN:.0%} of the rows, {self.test_rows:,} with a label; the "
+                f"{self.train_rows:,} before train the model",
                 f"the threshold {self.threshold:.4f} (budget {self.budget:.2%}) is chosen on the same newest "
                 "rows, without labels",
                 _table(pd.DataFrame(columns)),

@@ -17,13 +17,12 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.csv
 import sklearn
 from numpy.typing import NDArray
 
 from fraudstream.features import FEATURE_NAMES, transaction_features
-from fraudstream.history import time_s, wide_name_codes
+from fraudstream.history import NO_NAME, time_s, wide_name_codes
 from fraudstream.labels import outcomes_of, without_transaction
 from fraudstream.merchant_risk import DEFAULT_DELAY_S, Outcomes
 from fraudstream.merchant_risk import NAMES as MERCHANT_RISK_NAMES
@@ -194,33 +193,44 @@ class _Hash(io.RawIOBase):
 def features_of(history: History, label_delay_s: int) -> Floats:
     """Shape (n, len(FEATURE_NAMES)): what the stream would have computed of each row when it arrived."""
     return transaction_features(
-        history.transactions, merchant_outcomes(history), delay_s=label_delay_s
+        history.transactions,
+        merchant_outcomes(history.transactions, history.outcome, history.known_at_s),
+        delay_s=label_delay_s,
     ).features
 
 
-def merchant_outcomes(history: History) -> Outcomes:
+def merchant_outcomes(
+    transactions: pa.Table, outcome: NDArray[np.int8], known_at_s: NDArray[np.int64]
+) -> Outcomes:
     """The known outcomes as merchant risk looks at them: of transactions that name their merchant."""
-    merchants = history.transactions["Merchant"]
-    usable = (history.outcome != UNKNOWN) & pc.is_valid(merchants).to_numpy()
+    merchant = wide_name_codes(transactions["Merchant"])
+    usable = (outcome != UNKNOWN) & (merchant != NO_NAME)
     return Outcomes.of(
-        wide_name_codes(merchants)[usable],
-        time_s(history.transactions["Time"])[usable],
-        history.known_at_s[usable],
-        (history.outcome == FRAUD)[usable],
+        merchant[usable],
+        time_s(transactions["Time"])[usable],
+        known_at_s[usable],
+        (outcome == FRAUD)[usable],
     )
 
 
 def split(times_s: NDArray[np.int64]) -> Split:
     """The last fifth by event time is held back. Raises TrainingError for fewer rows than that allows."""
-    cut = len(times_s) * (HELD_BACK_ONE_IN - 1) // HELD_BACK_ONE_IN
-    if cut < MINIMUM_ROWS:
+    earlier, newest = earlier_and_newest(times_s)
+    if len(earlier) < MINIMUM_ROWS:
         needed = MINIMUM_ROWS * HELD_BACK_ONE_IN // (HELD_BACK_ONE_IN - 1)
         raise TrainingError(
             f"{len(times_s)} usable rows are too few to train on: at least {needed} are needed, "
             "of which the last fifth is held back"
         )
+    return Split(earlier, newest, int(times_s[newest[0]]))
+
+
+def earlier_and_newest(times_s: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Positions of all rows but the last fifth by event time, and of that fifth, in order of event time; of
+    the same time the first rows are earlier."""
     order = np.argsort(times_s, kind="stable")
-    return Split(order[:cut], order[cut:], int(times_s[order[cut]]))
+    cut = len(order) * (HELD_BACK_ONE_IN - 1) // HELD_BACK_ONE_IN
+    return order[:cut], order[cut:]
 
 
 def known_at_split(history: History, parts: Split) -> NDArray[np.int8] | None:

@@ -178,7 +178,7 @@ def test_a_merchant_without_a_name_has_no_risk() -> None:
     nameless = rows.set_column(6, "Merchant", pa.nulls(len(rows), pa.string()))
     labels = labels_of(rows)
     found = labelled(nameless, labels, label_delay_s=0, data_sha256=DATA)
-    assert len(merchant_outcomes(found).merchant) == 0
+    assert len(merchant_outcomes(found.transactions, found.outcome, found.known_at_s).merchant) == 0
     risk = features_of(found, 0)[:, [FEATURE_NAMES.index("merchant_frauds_30d")]]
     assert not risk.any()
 
