@@ -488,7 +488,7 @@ def dead_letters_replay(
         selection = Selection(settings.kafka_topic, reason, partition, offset)
         try:
             typer.echo(f"replayed={_replay(settings, engine, selection)}")
-        except (DeliveryFailed, TimeoutError, topic.BrokerUnavailable, topic.TopicError) as error:
+        except (DeliveryFailed, topic.BrokerUnavailable, topic.TopicError) as error:
             typer.echo(f"Error: {error}", err=True)
             raise typer.Exit(1) from None
 
@@ -617,12 +617,13 @@ def _database() -> Iterator[tuple[Settings, Engine]]:
 
     from fraudstream.store.engine import make_engine
     from fraudstream.store.errors import permanent_cause
+    from fraudstream.store.migrate import NewerDatabase
 
     try:
         settings = load_settings()
         engine = make_engine(settings.database_url)
         yield settings, engine
-    except SettingsError as error:
+    except (SettingsError, NewerDatabase, TimeoutError) as error:
         typer.echo(f"Error: {error}", err=True)
         raise typer.Exit(1) from None
     except DBAPIError as error:

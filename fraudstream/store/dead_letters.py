@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Engine, Select, func, or_, select, true, tuple_, update
 
 from fraudstream.store.clock import SERVER_NOW
-from fraudstream.store.locks import lock_name, named_lock
+from fraudstream.store.locks import database_lock
 from fraudstream.store.tables import dead_letters
 
 _LOCK_TIMEOUT_S = 5
@@ -86,13 +86,10 @@ def only_replay(engine: Engine) -> Iterator[datetime]:
 
     Gives the time (UTC) at which it begins. Raises TimeoutError when another replay is at work.
     """
-    with engine.connect() as connection:
-        lock = lock_name(connection.scalar(select(func.database())) or "", "replay")
+    with engine.connect() as connection, database_lock(connection, "replay", timeout_s=_LOCK_TIMEOUT_S):
+        begins: datetime = connection.execute(select(SERVER_NOW)).scalar_one()
         connection.commit()
-        with named_lock(connection, lock, timeout_s=_LOCK_TIMEOUT_S):
-            begins: datetime = connection.execute(select(SERVER_NOW)).scalar_one()
-            connection.commit()
-            yield begins
+        yield begins
 
 
 def next_to_replay(

@@ -13,7 +13,7 @@ from sqlalchemy.dialects.mysql import insert
 from fraudstream.known_outcomes import CHANGE_COLUMNS
 from fraudstream.labels import Label
 from fraudstream.store.clock import SERVER_NOW
-from fraudstream.store.locks import lock_name, named_lock
+from fraudstream.store.locks import database_lock
 from fraudstream.store.tables import clean_data, labels
 
 SOURCE_LENGTH = 64
@@ -88,12 +88,13 @@ def read_label_changes(connection: Connection, after: int) -> pd.DataFrame:
 @contextmanager
 def _only_writer(engine: Engine) -> Iterator[tuple[Connection, int]]:
     """A transaction that alone writes labels, and the change_id of what it writes."""
-    with engine.connect() as connection:
-        lock = lock_name(connection.scalar(select(func.database())) or "", "labels")
-        connection.commit()
-        with named_lock(connection, lock, timeout_s=_LOCK_TIMEOUT_S), connection.begin():
-            last = connection.scalar(select(func.max(labels.c.change_id))) or 0
-            yield connection, last + 1
+    with (
+        engine.connect() as connection,
+        database_lock(connection, "labels", timeout_s=_LOCK_TIMEOUT_S),
+        connection.begin(),
+    ):
+        last = connection.scalar(select(func.max(labels.c.change_id))) or 0
+        yield connection, last + 1
 
 
 def _kind(label: Label, stored: dict[str, Label]) -> str:

@@ -28,6 +28,15 @@ def acquire(connection: Connection, name: str, *, timeout_s: float) -> bool:
 
 
 @contextmanager
+def database_lock(connection: Connection, purpose: str, *, timeout_s: float) -> Iterator[None]:
+    """Hold the lock for `purpose` in the connection's database for the block. Raises as `named_lock`."""
+    database = connection.scalar(text("SELECT DATABASE()"))
+    connection.commit()
+    with named_lock(connection, lock_name(database or "", purpose), timeout_s=timeout_s):
+        yield
+
+
+@contextmanager
 def named_lock(connection: Connection, name: str, *, timeout_s: float) -> Iterator[None]:
     """Hold the lock for the block. Raises TimeoutError naming it when it is not free in time."""
     if not acquire(connection, name, timeout_s=timeout_s):

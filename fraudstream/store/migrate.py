@@ -8,9 +8,9 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine
 
-from fraudstream.store.locks import lock_name, named_lock
+from fraudstream.store.locks import database_lock
 
 _SCRIPTS = Path(__file__).with_name("migrations")
 
@@ -26,12 +26,10 @@ def migrate(engine: Engine, *, lock_timeout_s: int = 60) -> None:
     each step first looks whether it is already done). Raises NewerDatabase when the database has a
     revision that this code does not know, and TimeoutError when another process migrates for too long.
     """
-    with engine.connect() as connection:
-        database = connection.scalar(text("SELECT DATABASE()"))
-        with named_lock(connection, lock_name(database, "migrate"), timeout_s=lock_timeout_s):
-            _refuse_newer(connection)
-            command.upgrade(_config(connection), "head")
-            connection.commit()
+    with engine.connect() as connection, database_lock(connection, "migrate", timeout_s=lock_timeout_s):
+        _refuse_newer(connection)
+        command.upgrade(_config(connection), "head")
+        connection.commit()
 
 
 def _config(connection: Connection) -> Config:

@@ -109,3 +109,17 @@ def test_the_command_keeps_the_good_rows_and_names_the_bad(
     assert (code, said) == (1, []) and "utf-8" in complaints[0]
     assert len(rows(bare_engine)) == 2
     migrate(bare_engine)  # the tables that the command made are those that the job wants
+
+
+def test_on_a_database_of_a_newer_version_the_command_says_so_and_stores_nothing(
+    engine: Engine, database: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "labels.csv"
+    file.write_text("TransactionID,label,known_at\nT1,fraud,2025-01-20 08:30:00\n", "utf-8")
+    with make_engine(make_url(database)).begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    environment = child_environment(MYSQL_URL=database)
+    ended = run_script("-m", "fraudstream", "labels", "import", str(file), environment=environment)
+    assert ended.returncode == 1
+    assert "9999" in ended.stderr and "Traceback" not in ended.stderr
+    assert rows(engine) == []
