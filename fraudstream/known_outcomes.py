@@ -40,6 +40,11 @@ class KnownOutcomes:
     def last_change(self) -> int:
         return int(self.labels["change_id"].max()) if len(self.labels) else -1
 
+    @property
+    def some_wait(self) -> bool:
+        """Whether there are labels whose transaction is not stored."""
+        return not self.labels["stored"].all()
+
     def changed(self, changes: pd.DataFrame) -> KnownOutcomes:
         """With the labels that were added or changed since: rows of CHANGE_COLUMNS."""
         if changes.empty:

@@ -280,7 +280,7 @@ class Job:
         )
         with writer.transaction() as connection:
             counts = commit_batch(connection, batch)
-        self._outcomes.meet(rows.filter(pc.equal(rows["outcome"], Outcome.STORED.value)))
+        self._outcomes.meet(rows)
         clock.lap("commit")
         _log_batch(counts, clock)
 
@@ -447,9 +447,12 @@ class _OutcomesInUse:
         """Read the labels that have changed since the last time."""
         self._take(self._known.changed(read_label_changes(connection, self._known.last_change)))
 
-    def meet(self, stored: pa.Table) -> None:
-        """Join the labels that came before them with transactions that were just stored."""
-        self._take(self._known.arrived(stored))
+    def meet(self, judged: pa.Table) -> None:
+        """Join the labels that came before them with the transactions of a batch that was just stored."""
+        if self._known.some_wait:
+            facts = judged.select(["outcome", "TransactionID", "Merchant", "Time"])
+            stored = facts.filter(pc.equal(facts["outcome"], Outcome.STORED.value))
+            self._take(self._known.arrived(stored))
 
     def _take(self, known: KnownOutcomes) -> None:
         if known is self._known:
