@@ -74,7 +74,7 @@ def run(settings: Settings, *, alerts: bool) -> None:
         jars=jars,
     )
     config = JobConfig(
-        bootstrap_servers=settings.kafka_bootstrap_servers,
+        kafka=settings.kafka,
         topic=settings.kafka_topic,
         partitions=settings.kafka_partitions,
         database=settings.database_url,

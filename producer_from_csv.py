@@ -53,13 +53,11 @@ def main(
     try:
         settings = load_settings()
         csv_source.check_head(file)
-        servers, name = settings.kafka_bootstrap_servers, settings.kafka_topic
-        found = topic.ensure_topic(
-            servers, name, settings.kafka_partitions, wait_s=wait, on_wait=console.print
-        )
+        kafka, name = settings.kafka, settings.kafka_topic
+        found = topic.ensure_topic(kafka, name, settings.kafka_partitions, wait_s=wait, on_wait=console.print)
         saved = progress.ProgressFile(settings.state_dir / "producer", file, name, found.topic_id)
         start, remark = saved.load(looping=loop) if resume else (replay.START, f"Sending {file}")
-        console.print(f"{remark} -> topic {name} at {servers}")
+        console.print(f"{remark} -> topic {name} at {kafka.bootstrap_servers}")
         clock = replay.Clock(settings.zone, lambda: datetime.now(settings.zone).replace(tzinfo=None))
         rows = replay.rounds(file, start, clock, console.print) if loop else replay.one_round(file, start)
         due = replay.schedule(DEFAULT_RATE if rate is None else rate, speed, clock)
@@ -67,7 +65,7 @@ def main(
         stopped = stop_on_signals()
         with (
             display.replay_display(console, total) as show,
-            delivery.Publisher(topic.server_list(servers), name, stopped, (show, saved.record)) as publisher,
+            delivery.Publisher(kafka, name, stopped, (show, saved.record)) as publisher,
         ):
             for row in replay.paced(itertools.islice(rows, limit), due, stopped, publisher.settle):
                 publisher.send(row)

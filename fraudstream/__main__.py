@@ -498,8 +498,8 @@ def _replay(settings: Settings, engine: Engine, selection: Selection) -> int:
     from fraudstream.publisher.delivery import Original, send_again
     from fraudstream.store.dead_letters import mark_replayed, next_to_replay, only_replay
 
-    brokers, name = settings.kafka_bootstrap_servers, settings.kafka_topic
-    topic.ensure_topic(brokers, name, settings.kafka_partitions, wait_s=_BROKER_WAIT_S)
+    kafka, name = settings.kafka, settings.kafka_topic
+    topic.ensure_topic(kafka, name, settings.kafka_partitions, wait_s=_BROKER_WAIT_S)
     replayed = 0
     with only_replay(engine) as begins:
         while letters := next_to_replay(engine, selection, begins, limit=500):
@@ -507,7 +507,7 @@ def _replay(settings: Settings, engine: Engine, selection: Selection) -> int:
                 Original(each.key, each.value, f"{each.topic_id}/{each.partition_id}/{each.offset}")
                 for each in letters
             ]
-            send_again(topic.server_list(brokers), name, originals)
+            send_again(kafka, name, originals)
             mark_replayed(engine, letters)
             replayed += len(letters)
     return replayed
@@ -603,9 +603,9 @@ def _offsets() -> Iterator[tuple[Settings, Engine, TopicInfo, dict[int, tuple[in
     with _database() as (settings, engine):
         try:
             migrate(engine)
-            servers, name = settings.kafka_bootstrap_servers, settings.kafka_topic
-            found = topic.ensure_topic(servers, name, settings.kafka_partitions)
-            yield settings, engine, found, topic.offset_range(servers, name, found.partitions)
+            kafka, name = settings.kafka, settings.kafka_topic
+            found = topic.ensure_topic(kafka, name, settings.kafka_partitions)
+            yield settings, engine, found, topic.offset_range(kafka, name, found.partitions)
         except (topic.BrokerUnavailable, topic.TopicError) as error:
             typer.echo(f"Error: {error}", err=True)
             raise typer.Exit(1) from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from sqlalchemy import Engine
@@ -29,6 +30,7 @@ def mail_sender(
     tz: ZoneInfo,
     digest_size: int,
     cooldown_s: float,
+    ca_file: Path | None = None,
 ) -> Sender | NoSender:
     """The sender for these settings, or its stand-in when there is nobody to send from or to."""
     outbox = Outbox(engine, digest_size, cooldown_s, recipients, message_id_domain=_domain(sender))
@@ -38,7 +40,7 @@ def mail_sender(
     return Sender(
         outbox,
         lambda mail, addressed: composer(mail, recipients=addressed),
-        Transport(Account(host, port, security, sender, password)),
+        Transport(Account(host, port, security, sender, password, ca_file=ca_file)),
     )
 
 

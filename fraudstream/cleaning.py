@@ -86,12 +86,25 @@ _TIME = (
 )
 
 
+RAW_KEY, RAW_VALUE = "raw_key", "raw_value"
+
+
 def clean(records: DataFrame) -> DataFrame:
     """Kafka source rows (`key`, `value`, `partition`, `offset`, `timestamp`) -> rows of CLEANED_ARROW.
 
     The session's `spark.sql.session.timeZone` is the zone of `Time`: a text with an offset is converted
     to it, and it places `Time` against the record's Kafka timestamp.
     """
+    return records.transform(_judge_shape_and_fields).select(*_closing_columns())
+
+
+def clean_with_bytes(records: DataFrame) -> DataFrame:
+    """The same, with two more columns: the bytes of every record, usable or not (RAW_KEY, RAW_VALUE)."""
+    raw = (F.col("key").alias(RAW_KEY), F.col("value").alias(RAW_VALUE))
+    return records.transform(_judge_shape_and_fields).select(*_closing_columns(), *raw)
+
+
+def _judge_shape_and_fields(records: DataFrame) -> DataFrame:
     return (
         records.transform(_parse_json)
         .transform(_trim_fields)
@@ -99,7 +112,6 @@ def clean(records: DataFrame) -> DataFrame:
         .transform(_parse_amount)
         .transform(_parse_time)
         .transform(_reject)
-        .select(*_closing_columns())
     )
 
 
@@ -274,12 +286,12 @@ def csv_records(session: SparkSession, rows: pd.DataFrame) -> DataFrame:
     )
 
 
-def drop_committed(records: DataFrame, next_offsets: dict[int, int]) -> DataFrame:
-    """Without the records that an earlier batch has committed: those below their partition's next offset."""
+def drop_committed(cleaned: DataFrame, next_offsets: dict[int, int]) -> DataFrame:
+    """Without the rows that an earlier batch has committed: those below their partition's next offset."""
     if not next_offsets:
-        return records
+        return cleaned
     committed = [
-        (F.col("partition") == partition) & (F.col("offset") < offset)
+        (F.col("partition_id") == partition) & (F.col("offset") < offset)
         for partition, offset in next_offsets.items()
     ]
-    return records.where(~functools.reduce(operator.or_, committed))
+    return cleaned.where(~functools.reduce(operator.or_, committed))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import ssl
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, available_timezones
@@ -18,6 +19,8 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
+
+from fraudstream.kafka_access import KafkaAccess, SaslMechanism, SecurityProtocol
 
 PROJECT_DIR = Path(__file__).resolve().parent.parent
 TRANSACTIONS_CSV = PROJECT_DIR / "data" / "transactions_unsupervised.csv"
@@ -42,10 +45,16 @@ class Settings(BaseSettings):
     kafka_bootstrap_servers: str = "localhost:9092"
     kafka_topic: str = Field("transactions", pattern=r"^[A-Za-z0-9._-]{1,249}$")
     kafka_partitions: int = Field(4, ge=1, le=10_000)
+    kafka_security_protocol: SecurityProtocol = "PLAINTEXT"
+    kafka_sasl_mechanism: SaslMechanism = "SCRAM-SHA-512"
+    kafka_username: str | None = None
+    kafka_password: SecretStr | None = None
+    kafka_ssl_ca: Path | None = None
 
     mysql_url: str = Field("localhost:3306", repr=False)  # may hold a password
     mysql_user: str = "fraudstream"
     mysql_password: SecretStr = SecretStr("")
+    mysql_ssl_ca: Path | None = None
     dashboard_mysql_user: str | None = None
     dashboard_mysql_password: SecretStr | None = None
     dashboard_url: str = "http://localhost:8501"
@@ -56,6 +65,7 @@ class Settings(BaseSettings):
     smtp_host: str = "localhost"
     smtp_port: int = Field(1025, ge=1, le=65_535)
     smtp_security: Literal["none", "starttls", "tls"] = "none"
+    smtp_ssl_ca: Path | None = None
     alert_cooldown_seconds: float = Field(600, ge=0, allow_inf_nan=False)
     alert_digest_size: int = Field(50, ge=1, le=1000)
 
@@ -134,6 +144,50 @@ class Settings(BaseSettings):
             raise ValueError(f"{value!r} is not a time zone name such as UTC or Africa/Cairo")
         return value
 
+    @field_validator("kafka_ssl_ca", "mysql_ssl_ca", "smtp_ssl_ca")
+    @classmethod
+    def _authorities_are_readable(cls, value: Path | None) -> Path | None:
+        if value is None:
+            return None
+        path = value.expanduser().absolute()
+        try:
+            ssl.create_default_context(cafile=path)
+        except ssl.SSLError:
+            raise ValueError(f"{path} has no certificate in PEM form") from None
+        except OSError as error:
+            raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+        return path
+
+    @model_validator(mode="after")
+    def _kafka_security_makes_sense(self) -> Self:
+        kafka, protocol = self.kafka, f"KAFKA_SECURITY_PROTOCOL={self.kafka_security_protocol}"
+        if kafka.logs_in and not (kafka.username and kafka.password):
+            raise ValueError(f"{protocol} needs KAFKA_USERNAME and KAFKA_PASSWORD")
+        if not kafka.logs_in and (kafka.username or kafka.password):
+            raise ValueError(
+                f"{protocol} makes no use of KAFKA_USERNAME and KAFKA_PASSWORD: "
+                "set KAFKA_SECURITY_PROTOCOL to SASL_SSL"
+            )
+        if kafka.ssl_ca and not kafka.encrypted:
+            raise ValueError(
+                f"{protocol} makes no use of KAFKA_SSL_CA: set KAFKA_SECURITY_PROTOCOL to SSL or SASL_SSL"
+            )
+        in_the_clear = kafka.security_protocol == "SASL_PLAINTEXT" and kafka.sasl_mechanism == "PLAIN"
+        if in_the_clear and not set(self._kafka_hosts) <= LOCAL_HOSTS:
+            raise ValueError(
+                f"{protocol} and KAFKA_SASL_MECHANISM=PLAIN would send KAFKA_PASSWORD unencrypted to "
+                "another host: set KAFKA_SECURITY_PROTOCOL to SASL_SSL"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _smtp_authorities_are_used(self) -> Self:
+        if self.smtp_ssl_ca and self.smtp_security == "none":
+            raise ValueError(
+                "SMTP_SECURITY=none makes no use of SMTP_SSL_CA: set SMTP_SECURITY to starttls or tls"
+            )
+        return self
+
     @model_validator(mode="after")
     def _no_password_in_the_clear(self) -> Self:
         if self.sender_password and self.smtp_security == "none" and self.smtp_host not in LOCAL_HOSTS:
@@ -146,6 +200,19 @@ class Settings(BaseSettings):
     @property
     def zone(self) -> ZoneInfo:
         return ZoneInfo(self.tz)
+
+    @property
+    def kafka(self) -> KafkaAccess:
+        """The brokers and how to reach them; the password is in no `repr`."""
+        password = self.kafka_password
+        return KafkaAccess(
+            bootstrap_servers=self.kafka_bootstrap_servers,
+            security_protocol=self.kafka_security_protocol,
+            sasl_mechanism=self.kafka_sasl_mechanism,
+            username=self.kafka_username,
+            password=password.get_secret_value() if password else None,
+            ssl_ca=self.kafka_ssl_ca,
+        )
 
     @property
     def database_url(self) -> URL:
@@ -171,18 +238,22 @@ class Settings(BaseSettings):
             match = _HOST_PORT.fullmatch(self.mysql_url)
             assert match is not None  # the validator has seen to it
             url = URL.create("mysql", host=match["host"].strip("[]"), port=int(match["port"] or 3306))
+        if self.mysql_ssl_ca:
+            url = url.update_query_dict({"ssl_ca": str(self.mysql_ssl_ca)})
         return url.set(drivername="mysql+mysqlconnector", database=url.database or DEFAULT_DATABASE)
 
     @property
     def addresses_of_this_machine_only(self) -> tuple[str, ...]:
         """The variables whose address means another machine where Spark's workers are not this one."""
-        brokers = [server.strip().rpartition(":")[0] for server in self.kafka_bootstrap_servers.split(",")]
-        hosts = {"KAFKA_BOOTSTRAP_SERVERS": brokers, "MYSQL_URL": [self.database_url.host or ""]}
-        return tuple(
-            variable
-            for variable, named in hosts.items()
-            if LOCAL_HOSTS & {host.strip("[]") for host in named}
-        )
+        hosts = {
+            "KAFKA_BOOTSTRAP_SERVERS": self._kafka_hosts,
+            "MYSQL_URL": [(self.database_url.host or "").strip("[]")],
+        }
+        return tuple(variable for variable, named in hosts.items() if LOCAL_HOSTS & set(named))
+
+    @property
+    def _kafka_hosts(self) -> list[str]:
+        return [server.rpartition(":")[0].strip("[]") for server in self.kafka.servers]
 
     @property
     def mail_is_configured(self) -> bool:
@@ -199,6 +270,7 @@ class Settings(BaseSettings):
             "host": self.smtp_host,
             "port": self.smtp_port,
             "security": self.smtp_security,
+            "ca_file": self.smtp_ssl_ca,
             "dashboard_url": self.dashboard_url,
             "tz": self.zone,
             "digest_size": self.alert_digest_size,

@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -24,21 +24,22 @@ from py4j.protocol import Py4JError, Py4JNetworkError
 from pyspark import Broadcast
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
-from pyspark.sql import functions as F
 from pyspark.sql.streaming import StreamingQuery
 from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
 from fraudstream import model_store, resume, topic
-from fraudstream.cleaning import clean, drop_committed
+from fraudstream.cleaning import clean_with_bytes, drop_committed
+from fraudstream.executors import PartitionWork, find_clashes, run_on_executors, warm_up, with_original_bytes
 from fraudstream.features import compile_features
+from fraudstream.kafka_access import KafkaAccess
 from fraudstream.known_outcomes import KnownOutcomes
 from fraudstream.merchant_risk import Outcomes
 from fraudstream.model_store import ModelError
 from fraudstream.rules import load_rules
-from fraudstream.schema import CLEANED_ARROW, JUDGED_ARROW, Outcome, Rejection, spark_schema
-from fraudstream.scoring import Claims, Judge, Known, judge_partition
+from fraudstream.schema import Outcome
+from fraudstream.scoring import Claims, Judge
 from fraudstream.store.commit import Batch, BatchCounts, commit_batch
 from fraudstream.store.engine import make_engine
 from fraudstream.store.errors import permanent_cause
@@ -46,7 +47,7 @@ from fraudstream.store.labels import read_label_changes
 from fraudstream.store.locks import lock_name
 from fraudstream.store.lookups import StoredHistories, StoredTransactions
 from fraudstream.store.migrate import NewerDatabase, migrate
-from fraudstream.store.offsets import OffsetsMoved, StoredOffsets, read_offsets
+from fraudstream.store.offsets import OffsetsMoved, StoredOffsets, read_offsets, require_offsets
 from fraudstream.store.status import set_status
 from fraudstream.store.writer import Writer, WriterLost, become_writer
 
@@ -57,7 +58,6 @@ _LOG4J = Path(__file__).with_name("log4j2.properties")
 _RENAME_BASED = "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 1.0, 30.0
 _POLL_S = 0.2
-
 
 _ONLY_A_PERSON_CAN_HELP = (ModelError, resume.TopicGap, topic.TopicError, NewerDatabase)
 
@@ -70,7 +70,7 @@ class JobStopped(Exception):
 class JobConfig:
     """What the job needs to know; `checkpoint_root` may be any scratch folder on the driver."""
 
-    bootstrap_servers: str
+    kafka: KafkaAccess
     topic: str
     partitions: int
     database: URL
@@ -120,6 +120,8 @@ class Job:
         self._stopped = stopped
         self._engine = make_engine(config.database, pooled=False)
         self._failure: BaseException | None = None
+        self._reached = StoredOffsets(None, {})
+        self._warm = False
         self.tables_ready = threading.Event()
         self._batch_running = threading.Lock()
         self._model = _ModelInUse(session, config.model_dir)
@@ -164,6 +166,7 @@ class Job:
     def _run_as_writer(self) -> None:
         migrate(self._engine)
         self.tables_ready.set()
+        self._prepare()
         lock = lock_name(self._config.database.database or "", self._config.topic)
         holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
         writer = become_writer(self._engine, lock, holder=holder, stopped=self._stopped)
@@ -172,21 +175,27 @@ class Job:
         with writer:
             self._run_query(writer)
 
-    def _run_query(self, writer: Writer) -> None:
+    def _prepare(self) -> None:
+        """All that can be done before it is this process's turn, so that its first batch comes at once."""
         self._model.refresh(self._engine)
+        if not self._warm:
+            compile_features()  # once here, not in each executor
+            warm_up(self._session, self._model.judge, self._outcomes.shared)
+            self._warm = True
+
+    def _run_query(self, writer: Writer) -> None:
         self._outcomes.forget()  # another writer may have stored transactions in between
-        compile_features()  # once here, not in each executor at the first batch
         info, starting = self._where_to_start(writer)
         self._failure = None
         with (
             _scratch_checkpoint(self._config.checkpoint_root) as checkpoint,
-            topic.LatestOffsets(
-                self._config.bootstrap_servers, self._config.topic, info.partitions
-            ) as latest,
+            topic.LatestOffsets(self._config.kafka, self._config.topic, info.partitions) as latest,
         ):
             handler = partial(self._handle, writer, info.topic_id, latest)
             query = (
                 self._source(starting)
+                # Here, not in the handler: Spark then takes the long plan apart once, not in each batch.
+                .transform(clean_with_bytes)
                 .writeStream.foreachBatch(handler)
                 .option("checkpointLocation", str(checkpoint))
                 .trigger(processingTime=f"{self._config.trigger_interval_s} seconds")
@@ -213,16 +222,17 @@ class Job:
             query.stop()
 
     def _where_to_start(self, writer: Writer) -> tuple[topic.TopicInfo, dict[int, int]]:
-        servers, name = self._config.bootstrap_servers, self._config.topic
-        info = topic.ensure_topic(servers, name, self._config.partitions, on_wait=log.info)
+        kafka, name = self._config.kafka, self._config.topic
+        info = topic.ensure_topic(kafka, name, self._config.partitions, on_wait=log.info)
         with writer.transaction() as connection:
             stored = read_offsets(connection, name)
+        self._reached = stored
         starting = resume.starting_offsets(
             name,
             stored_topic_id=stored.topic_id,
             stored=stored.next_offsets,
             topic_id=info.topic_id,
-            ranges=topic.offset_range(servers, name, info.partitions),
+            ranges=topic.offset_range(kafka, name, info.partitions),
         )
         return info, starting
 
@@ -230,7 +240,7 @@ class Job:
         by_partition = {str(partition): offset for partition, offset in starting.items()}
         return (
             self._session.readStream.format("kafka")
-            .option("kafka.bootstrap.servers", self._config.bootstrap_servers)
+            .options(**self._config.kafka.spark_options())
             .option("subscribe", self._config.topic)
             .option("startingOffsets", json.dumps({self._config.topic: by_partition}))
             .option("failOnDataLoss", "true")
@@ -242,7 +252,7 @@ class Job:
         )
 
     def _handle(
-        self, writer: Writer, topic_id: str, latest: topic.LatestOffsets, records: DataFrame, _batch: int
+        self, writer: Writer, topic_id: str, latest: topic.LatestOffsets, cleaned: DataFrame, _batch: int
     ) -> None:
         """One micro-batch. What it raises stops the query, and `run` decides what comes next."""
         with self._batch_running:
@@ -250,21 +260,22 @@ class Job:
                 return
             try:
                 self._model.refresh(self._engine)
-                self._process(writer, topic_id, latest, records)
+                self._process(writer, topic_id, latest, cleaned)
             except BaseException as error:
                 self._failure = error
                 raise
 
     def _process(
-        self, writer: Writer, topic_id: str, latest: topic.LatestOffsets, records: DataFrame
+        self, writer: Writer, topic_id: str, latest: topic.LatestOffsets, cleaned: DataFrame
     ) -> None:
         clock = _Stopwatch()
         started_at = datetime.now(UTC)
         with writer.transaction() as connection:
             stored = read_offsets(connection, self._config.topic)
+            require_offsets(self._config.topic, stored, expected=self._reached)
             self._outcomes.refresh(connection)
         clock.lap("offsets")
-        rows = self._judge(records, stored)
+        rows = self._judge(cleaned, stored)
         clock.lap("judge")
         if len(rows) == 0:
             return
@@ -280,92 +291,26 @@ class Job:
         )
         with writer.transaction() as connection:
             counts = commit_batch(connection, batch)
+        self._reached = batch.reached
         self._outcomes.meet(rows)
         clock.lap("commit")
         _log_batch(counts, clock)
 
-    def _judge(self, records: DataFrame, stored: StoredOffsets) -> pa.Table:
+    def _judge(self, cleaned: DataFrame, stored: StoredOffsets) -> pa.Table:
         """The records that are not committed yet, judged on the executors: rows of JUDGED_ARROW."""
-        fresh = records.transform(lambda frame: drop_committed(frame, dict(stored.next_offsets)))
+        fresh = drop_committed(cleaned, dict(stored.next_offsets))
         database = self._config.database
-        work = _PartitionWork(
+        work = PartitionWork(
             self._model.judge,
             self._outcomes.shared,
             StoredTransactions(database),
             StoredHistories(database),
             Claims(),
         )
-        rows = _run_on_executors(fresh, work)
+        rows = run_on_executors(fresh, work)
         if clashes := find_clashes(rows):
-            rows = _run_on_executors(fresh, replace(work, claims=clashes))
-        return _with_original_bytes(rows, fresh)
-
-
-@dataclass(frozen=True)
-class _PartitionWork:
-    """What an executor does with its share of a batch; pickled with the task."""
-
-    judge: Broadcast[Judge]
-    outcomes: Broadcast[Outcomes]
-    find_stored: StoredTransactions
-    find_histories: StoredHistories
-    claims: Claims
-
-    def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        present = [batch for batch in batches if batch.num_rows]
-        if present:
-            cleaned = pa.Table.from_batches(present).cast(CLEANED_ARROW)
-            known = Known(self.find_stored, self.find_histories, self.outcomes.value)
-            judged = judge_partition(cleaned, judge=self.judge.value, known=known, claims=self.claims)
-            yield from judged.combine_chunks().to_batches()
-
-
-def _run_on_executors(records: DataFrame, work: _PartitionWork) -> pa.Table:
-    """All of a user's rows meet in one partition, as the features need them to."""
-    judged = (
-        records.transform(clean).repartition(F.col("UserID")).mapInArrow(work, spark_schema(JUDGED_ARROW))
-    )
-    return judged.toArrow().cast(JUDGED_ARROW)
-
-
-def find_clashes(rows: pa.Table) -> Claims | None:
-    """The ids that several users' rows took in one batch, each with its earliest row; None without any."""
-    stored = rows.filter(pc.equal(rows["outcome"], Outcome.STORED.value))
-    counts = pc.value_counts(stored["TransactionID"].combine_chunks())
-    repeated = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
-    if len(repeated) == 0:
-        return None
-    candidates = stored.filter(pc.is_in(stored["TransactionID"], value_set=repeated))
-    winners: dict[str, tuple[int, int]] = {}
-    in_order = candidates.sort_by(
-        [("kafka_time", "ascending"), ("partition_id", "ascending"), ("offset", "ascending")]
-    )
-    for row in in_order.select(["TransactionID", "partition_id", "offset"]).to_pylist():
-        winners.setdefault(row["TransactionID"], (row["partition_id"], row["offset"]))
-    return Claims(winners)
-
-
-def _with_original_bytes(rows: pa.Table, records: DataFrame) -> pa.Table:
-    """Key and value for conflicting duplicates: they were usable until then, so the bytes stayed behind."""
-    conflicting = pc.fill_null(pc.equal(rows["rejection"], Rejection.CONFLICTING_DUPLICATE.value), False)
-    missing = rows.filter(conflicting)
-    if len(missing) == 0:
-        return rows
-    positions = missing.select(["partition_id", "offset"]).to_pylist()
-    wanted = records.sparkSession.createDataFrame(
-        [(row["partition_id"], row["offset"]) for row in positions], "partition int, offset long"
-    )
-    found = records.join(F.broadcast(wanted), ["partition", "offset"]).select(
-        "partition", "offset", "key", "value"
-    )
-    originals = {
-        (row["partition"], row["offset"]): (row["key"], row["value"]) for row in found.toArrow().to_pylist()
-    }
-    bytes_of = [originals[row["partition_id"], row["offset"]] for row in positions]
-    for position, name in enumerate(("key", "value")):
-        column = pa.array([pair[position] for pair in bytes_of], pa.binary())
-        missing = missing.set_column(missing.column_names.index(name), JUDGED_ARROW.field(name), column)
-    return pa.concat_tables([rows.filter(pc.invert(conflicting)), missing])
+            rows = run_on_executors(fresh, replace(work, claims=clashes))
+        return with_original_bytes(rows, fresh)
 
 
 class _ModelInUse:

@@ -1,34 +1,46 @@
 """Administration of the Kafka topic: make sure that it exists, say what it is and what it holds.
 
 Every function waits for a broker that is still starting and raises BrokerUnavailable when none answers
-in time; a broker that answers and refuses raises TopicError.
+in time; a broker that answers and refuses, or whose certificate does not hold, raises TopicError. Where
+brokers are named by `host:port,...` alone, they are spoken to without encryption and login.
 """
 
 from __future__ import annotations
 
 import logging
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import tenacity
 from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import KafkaAdminClient, OffsetSpec
 from kafka.errors import (
+    AuthorizationError,
+    IllegalSaslStateError,
     InvalidReplicationFactorError,
     KafkaConnectionError,
     KafkaError,
     KafkaTimeoutError,
     NodeNotReadyError,
     RetriableError,
+    SaslAuthenticationFailedError,
     TopicAlreadyExistsError,
     UnknownTopicOrPartitionError,
+    UnsupportedSaslMechanismError,
     for_code,
 )
+from kafka.net.compat import KafkaNetClient
+from kafka.net.manager import KafkaConnectionManager
+from kafka.net.selector import NetworkSelector
+
+from fraudstream.kafka_access import KafkaAccess, kafka_access
 
 log = logging.getLogger(__name__)
 
@@ -37,16 +49,18 @@ _LATEST_EVERY_S = 1.0
 _PROBE_S = 2.0
 _RETRY_S = 0.25
 _REQUEST_TIMEOUT_MS = 10_000
+_REFUSED_LOGIN = (SaslAuthenticationFailedError, UnsupportedSaslMechanismError, IllegalSaslStateError)
 _NO_ANSWER = (KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError)
 
 
 class BrokerUnavailable(Exception):
-    """No broker answers; the text names the address, the time waited and the setting."""
+    """No broker answers; the text names the address, the time waited and the settings."""
 
-    def __init__(self, bootstrap_servers: str, wait_s: float) -> None:
+    def __init__(self, kafka: KafkaAccess, wait_s: float) -> None:
         super().__init__(
-            f"No Kafka broker answered at {bootstrap_servers} within {wait_s:g} s. "
-            "Start the broker, or set KAFKA_BOOTSTRAP_SERVERS to its host:port."
+            f"No Kafka broker answered at {kafka.bootstrap_servers} within {wait_s:g} s. "
+            "Start the broker, or set KAFKA_BOOTSTRAP_SERVERS to its host:port, and KAFKA_SECURITY_PROTOCOL "
+            f"({kafka.security_protocol} was tried) to what it speaks there."
         )
 
 
@@ -67,7 +81,7 @@ class TopicInfo:
 
 
 def ensure_topic(
-    bootstrap_servers: str,
+    kafka: KafkaAccess | str,
     topic: str,
     partitions: int,
     *,
@@ -80,7 +94,7 @@ def ensure_topic(
     Whoever comes first creates it; an existing topic keeps its number of partitions. `on_wait` gets one
     line for the user when the broker does not answer at once. Raises BrokerUnavailable, TopicError.
     """
-    with _admin_client(bootstrap_servers, wait_s, on_wait) as admin:
+    with _admin_client(kafka_access(kafka), wait_s, on_wait) as admin:
         attempts = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(_NotReady),
             stop=tenacity.stop_after_delay(max(wait_s, _PROBE_S)),
@@ -94,14 +108,14 @@ def ensure_topic(
 
 
 def offset_range(
-    bootstrap_servers: str, topic: str, partitions: Iterable[int], *, wait_s: float = WAIT_S
+    kafka: KafkaAccess | str, topic: str, partitions: Iterable[int], *, wait_s: float = WAIT_S
 ) -> dict[int, tuple[int, int]]:
     """For each partition (the earliest offset that Kafka still holds, the offset of the next record).
 
     Raises BrokerUnavailable, and TopicError when the topic lacks one of the partitions.
     """
     wanted = [TopicPartition(topic, partition) for partition in partitions]
-    with _admin_client(bootstrap_servers, wait_s, lambda message: None) as admin:
+    with _admin_client(kafka_access(kafka), wait_s, lambda message: None) as admin:
         try:
             earliest = admin.list_partition_offsets(dict.fromkeys(wanted, OffsetSpec.EARLIEST))
             latest = admin.list_partition_offsets(dict.fromkeys(wanted, OffsetSpec.LATEST))
@@ -117,8 +131,8 @@ class LatestOffsets(AbstractContextManager["LatestOffsets"]):
     While Kafka does not answer, the last answer stands; the job itself finds out and says so.
     """
 
-    def __init__(self, bootstrap_servers: str, topic: str, partitions: Iterable[int]) -> None:
-        self._bootstrap_servers = bootstrap_servers
+    def __init__(self, kafka: KafkaAccess | str, topic: str, partitions: Iterable[int]) -> None:
+        self._kafka = kafka_access(kafka)
         self._partitions = [TopicPartition(topic, partition) for partition in partitions]
         self._latest: dict[int, int] = {}
         self._stop = threading.Event()
@@ -139,7 +153,7 @@ class LatestOffsets(AbstractContextManager["LatestOffsets"]):
     def _follow(self) -> None:
         while not self._stop.is_set():
             try:
-                consumer = KafkaConsumer(bootstrap_servers=server_list(self._bootstrap_servers))
+                consumer = KafkaConsumer(**self._kafka.client_options())
                 try:
                     self._ask_until_stopped(consumer)
                 finally:
@@ -155,22 +169,18 @@ class LatestOffsets(AbstractContextManager["LatestOffsets"]):
             self._stop.wait(_LATEST_EVERY_S)
 
 
-def server_list(bootstrap_servers: str) -> list[str]:
-    """The host:port items of KAFKA_BOOTSTRAP_SERVERS, as the Kafka clients want them."""
-    return [server.strip() for server in bootstrap_servers.split(",")]
-
-
 @contextmanager
 def _admin_client(
-    bootstrap_servers: str, wait_s: float, on_wait: Callable[[str], None]
+    kafka: KafkaAccess, wait_s: float, on_wait: Callable[[str], None]
 ) -> Iterator[KafkaAdminClient]:
     deadline = time.monotonic() + wait_s
     try:
         # A client that fails to connect leaves its thread behind, so none is made before a port is open.
-        _wait_for_listener(bootstrap_servers, wait_s, on_wait)
+        _wait_for_listener(kafka, wait_s, on_wait)
         remaining_s = max(deadline - time.monotonic(), _PROBE_S)
         admin = KafkaAdminClient(
-            bootstrap_servers=server_list(bootstrap_servers),
+            **kafka.client_options(),
+            kafka_client=_Client,
             bootstrap_timeout_ms=remaining_s * 1000,
             request_timeout_ms=_REQUEST_TIMEOUT_MS,
         )
@@ -178,37 +188,83 @@ def _admin_client(
             yield admin
         finally:
             admin.close()
+    except ssl.SSLCertVerificationError as error:
+        raise TopicError(
+            f"The Kafka broker at {kafka.bootstrap_servers} has a certificate that does not hold "
+            f"(KAFKA_SSL_CA, KAFKA_BOOTSTRAP_SERVERS): {error.verify_message}"
+        ) from None
+    except _REFUSED_LOGIN as error:
+        raise TopicError(
+            f"The Kafka broker at {kafka.bootstrap_servers} refused the login of {kafka.username} "
+            f"(KAFKA_USERNAME, KAFKA_PASSWORD, KAFKA_SASL_MECHANISM): {error}"
+        ) from None
+    except AuthorizationError as error:
+        raise TopicError(
+            f"Kafka denies the account of KAFKA_USERNAME a right that it needs: {error}"
+        ) from error
     except (*_NO_ANSWER, OSError) as error:
-        raise BrokerUnavailable(bootstrap_servers, wait_s) from error
+        raise BrokerUnavailable(kafka, wait_s) from error
 
 
-def _wait_for_listener(bootstrap_servers: str, wait_s: float, on_wait: Callable[[str], None]) -> None:
-    """Return when one of the servers accepts a connection; raises OSError when none does in time."""
+class _Client(KafkaNetClient):
+    """Gives up when a login is refused; the library's own would try on until its time is over."""
+
+    def __init__(self, **options: Any) -> None:
+        net = NetworkSelector(**options)
+        super().__init__(net=net, manager=_Connections(net, **options))
+
+
+class _Connections(KafkaConnectionManager):
+    def get_connection(self, node_id: Any, *arguments: Any, **options: Any) -> Any:
+        connection = super().get_connection(node_id, *arguments, **options)
+        connection.init_future.add_errback(partial(self._remember_refusal, node_id))
+        return connection
+
+    def _remember_refusal(self, node_id: Any, error: BaseException) -> None:
+        if isinstance(error, _REFUSED_LOGIN):
+            self._auth_failures[node_id] = error  # which the next attempt raises
+
+
+def _wait_for_listener(kafka: KafkaAccess, wait_s: float, on_wait: Callable[[str], None]) -> None:
+    """Return when one of the servers accepts a connection; raises OSError when none does in time.
+
+    A certificate that does not hold is no reason to wait: raises SSLCertVerificationError at once.
+    """
 
     def tell(state: tenacity.RetryCallState) -> None:
         if state.attempt_number == 1:
-            on_wait(f"Waiting up to {wait_s:g} s for the Kafka broker at {bootstrap_servers} ...")
+            on_wait(f"Waiting up to {wait_s:g} s for the Kafka broker at {kafka.bootstrap_servers} ...")
 
     tenacity.Retrying(
-        retry=tenacity.retry_if_exception_type(OSError),
+        retry=tenacity.retry_if_exception(_may_pass),
         stop=tenacity.stop_after_delay(wait_s),
         wait=tenacity.wait_fixed(_RETRY_S),
         before_sleep=tell,
         reraise=True,
-    )(_knock, server_list(bootstrap_servers))
+    )(_knock, kafka)
 
 
-def _knock(servers: list[str]) -> None:
+def _may_pass(error: BaseException) -> bool:
+    return isinstance(error, OSError) and not isinstance(error, ssl.SSLCertVerificationError)
+
+
+def _knock(kafka: KafkaAccess) -> None:
     refusals: list[OSError] = []
-    for server in servers:
+    for server in kafka.servers:
         host, _, port = server.rpartition(":")
         try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=_PROBE_S).close()
+            _connect(host.strip("[]"), int(port), kafka.ssl_context() if kafka.encrypted else None)
         except OSError as error:
             refusals.append(error)
         else:
             return
-    raise refusals[-1]
+    raise next((error for error in refusals if not _may_pass(error)), refusals[-1])
+
+
+def _connect(host: str, port: int, tls: ssl.SSLContext | None) -> None:
+    with socket.create_connection((host, port), timeout=_PROBE_S) as connection:
+        if tls is not None:
+            tls.wrap_socket(connection, server_hostname=host).close()
 
 
 def _find_or_create(

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from email import policy
 from email.message import EmailMessage
+from pathlib import Path
 from typing import Literal
 
 Security = Literal["none", "starttls", "tls"]
@@ -29,8 +30,9 @@ _CUT_AGAIN_S = 0.2
 class Account:
     """Where and as whom to send. Without a password there is no login.
 
-    Certificates are checked against the system's authorities (SSL_CERT_FILE names others). After
-    `timeout_s` nothing more is said in one mail's conversation, however slowly the server speaks.
+    Certificates and host names are checked: against the authorities in the PEM file `ca_file`, or without
+    one against the system's. After `timeout_s` nothing more is said in one mail's conversation, however
+    slowly the server speaks.
     """
 
     host: str
@@ -39,6 +41,7 @@ class Account:
     sender: str
     password: str | None = field(default=None, repr=False)
     timeout_s: float = 20.0
+    ca_file: Path | None = None
 
 
 class Outcome(enum.Enum):
@@ -137,12 +140,17 @@ def _new_client(account: Account) -> smtplib.SMTP:
     """Not connected yet."""
     name = _own_name()
     if account.security == "tls":
-        return smtplib.SMTP_SSL(local_hostname=name, timeout=account.timeout_s, context=_tls_context())
+        context = _tls_context(account)
+        return smtplib.SMTP_SSL(local_hostname=name, timeout=account.timeout_s, context=context)
     return smtplib.SMTP(local_hostname=name, timeout=account.timeout_s)
 
 
-def _tls_context() -> ssl.SSLContext:
-    return ssl.create_default_context()
+def _tls_context(account: Account) -> ssl.SSLContext:
+    """Raises _NoService."""
+    try:
+        return ssl.create_default_context(cafile=account.ca_file)
+    except OSError as error:
+        raise _NoService(f"the file of SMTP_SSL_CA cannot be used: {_in_words(error)}") from None
 
 
 def _own_name() -> str:
@@ -160,13 +168,14 @@ def _open(client: smtplib.SMTP, account: Account) -> None:
         if code != 220:
             raise smtplib.SMTPConnectError(code, reply)
         if account.security == "starttls":
-            client.starttls(context=_tls_context())
+            client.starttls(context=_tls_context(account))
         client.ehlo_or_helo_if_needed()
         if account.password:
             _log_in(client, account.sender, account.password)
     except ssl.SSLCertVerificationError as error:
         raise _NoService(
-            f"{_address(account)} has a certificate that does not hold: {error.verify_message}"
+            f"{_address(account)} has a certificate that does not hold (SMTP_HOST, SMTP_SSL_CA): "
+            f"{error.verify_message}"
         ) from None
     except smtplib.SMTPAuthenticationError as error:
         raise _NoService(

@@ -19,6 +19,7 @@ from kafka.errors import KafkaError, KafkaTimeoutError
 from kafka.partitioner.default import DefaultPartitioner, murmur2
 from kafka.producer.future import FutureRecordMetadata
 
+from fraudstream.kafka_access import KafkaAccess
 from fraudstream.publisher.csv_source import Cells
 from fraudstream.publisher.replay import Position, Row
 from fraudstream.schema import FIELD_NAMES, WHITESPACE
@@ -126,7 +127,7 @@ class Publisher:
 
     def __init__(
         self,
-        servers: Sequence[str],
+        kafka: KafkaAccess,
         topic: str,
         stopped: Callable[[], bool],
         reports: Sequence[Callable[[Tally], None]],
@@ -139,7 +140,7 @@ class Publisher:
         self._sent = 0
         self._next_report = time.monotonic()
         self._failure: BaseException | None = None
-        self._producer = _producer(servers, topic)
+        self._producer = _producer(kafka, topic)
 
     def __enter__(self) -> Self:
         return self
@@ -238,13 +239,13 @@ class Original:
     place: str
 
 
-def send_again(servers: Sequence[str], topic: str, originals: Iterable[Original]) -> int:
+def send_again(kafka: KafkaAccess, topic: str, originals: Iterable[Original]) -> int:
     """Send records byte for byte as they were, and return how many once Kafka has acknowledged all.
 
     A header REPLAY_HEADER says where each one was before. Raises DeliveryFailed when one was not
     acknowledged; others may be in the topic then.
     """
-    with contextlib.closing(_producer(servers, topic)) as producer:
+    with contextlib.closing(_producer(kafka, topic)) as producer:
         futures = [
             producer.send(
                 topic, original.value, original.key, headers=[(REPLAY_HEADER, original.place.encode())]
@@ -259,11 +260,11 @@ def send_again(servers: Sequence[str], topic: str, originals: Iterable[Original]
     return len(futures)
 
 
-def _producer(servers: Sequence[str], topic: str) -> KafkaProducer:
+def _producer(kafka: KafkaAccess, topic: str) -> KafkaProducer:
     try:
-        producer = _Producer(bootstrap_servers=list(servers), partitioner=_ByUser(), **_PRODUCER)
+        producer = _Producer(**kafka.client_options(), partitioner=_ByUser(), **_PRODUCER)
         # The first row would wait for this, and the rows after it would have to catch up.
         producer.partitions_for(topic)
         return producer
     except KafkaError as error:
-        raise DeliveryFailed(f"No producer could be set up at {', '.join(servers)}: {error}") from error
+        raise DeliveryFailed(f"No producer could be set up at {kafka.bootstrap_servers}: {error}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import cached_property
 
 import orjson
 import pyarrow as pa
@@ -44,6 +45,18 @@ class Batch:
     latest_offsets: Mapping[int, int] = field(default_factory=dict)
     stage_ms: dict[str, float] = field(default_factory=dict)
 
+    @cached_property
+    def moved(self) -> dict[int, int]:
+        """Partition -> the offset behind the last record that the batch holds of it."""
+        records = self.rows.filter(pc.is_valid(self.rows["offset"]))
+        last = records.group_by("partition_id").aggregate([("offset", "max")])
+        return {row["partition_id"]: row["offset_max"] + 1 for row in last.to_pylist()}
+
+    @property
+    def reached(self) -> StoredOffsets:
+        """What is committed of the topic once the batch is."""
+        return StoredOffsets(self.topic_id, {**self.read_offsets.next_offsets, **self.moved})
+
 
 @dataclass(frozen=True)
 class BatchCounts:
@@ -69,8 +82,7 @@ def commit_batch(connection: Connection, batch: Batch) -> BatchCounts:
     lock_offsets(connection, batch.topic, batch.read_offsets)
     now: datetime = connection.execute(text("SELECT UTC_TIMESTAMP(6)")).scalar_one()
     rows = _by_outcome(batch.rows)
-    moved = _next_offsets(batch.rows)
-    lag = _lag(batch, moved)
+    lag = _lag(batch)
     counts = _count(rows, lag)
     _insert_transactions(connection, rows[Outcome.STORED], batch, now)
     _insert_dead_letters(connection, rows[Outcome.REJECTED], batch, now)
@@ -79,7 +91,7 @@ def commit_batch(connection: Connection, batch: Batch) -> BatchCounts:
     _insert_alerts(connection, rows[Outcome.STORED], now)
     _add_to_totals(connection, batch.topic, counts, now)
     _insert_metrics(connection, batch, counts, lag, now)
-    move_offsets(connection, batch.topic, batch.topic_id, moved)
+    move_offsets(connection, batch.topic, batch.topic_id, batch.moved)
     return counts
 
 
@@ -87,15 +99,8 @@ def _by_outcome(rows: pa.Table) -> dict[Outcome, pa.Table]:
     return {outcome: rows.filter(pc.equal(rows["outcome"], outcome.value)) for outcome in Outcome}
 
 
-def _next_offsets(rows: pa.Table) -> dict[int, int]:
-    """The offset behind the last record of each partition that the batch holds."""
-    records = rows.filter(pc.is_valid(rows["offset"]))
-    last = records.group_by("partition_id").aggregate([("offset", "max")])
-    return {row["partition_id"]: row["offset_max"] + 1 for row in last.to_pylist()}
-
-
-def _lag(batch: Batch, moved: Mapping[int, int]) -> dict[int, int]:
-    reached = {**batch.read_offsets.next_offsets, **moved}
+def _lag(batch: Batch) -> dict[int, int]:
+    reached = batch.reached.next_offsets
     return {
         partition: max(0, latest - reached.get(partition, 0))
         for partition, latest in sorted(batch.latest_offsets.items())

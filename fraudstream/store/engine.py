@@ -15,6 +15,8 @@ _SESSION = (
     "sql_mode = 'STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,"
     "NO_ENGINE_SUBSTITUTION'"
 )
+# Without these the driver would encrypt, and take any certificate for anybody's.
+_CHECKED_TLS = {"ssl_verify_cert": True, "ssl_verify_identity": True}
 
 
 class DriverIncomplete(Exception):
@@ -30,6 +32,8 @@ def make_engine(
     `pooled=False` opens one connection for each use (the writer, which must not be handed another).
     `pure_python=True` does without the driver's C extension: for processes that load pyarrow before
     this package (the dashboard) and read little. Raises DriverIncomplete where it is needed and missing.
+    With `ssl_ca` (a PEM file) in the URL's query the connection is encrypted, and the server's certificate
+    and host name are checked, or there is none; without it, the server decides about encryption.
     """
     if not (pure_python or HAVE_CEXT):
         raise DriverIncomplete(
@@ -47,6 +51,7 @@ def make_engine(
             "collation": "utf8mb4_bin",
             "use_pure": pure_python,
             "connection_timeout": connect_timeout_s,
+            **(_CHECKED_TLS if "ssl_ca" in url.query else {}),
         },
         **pool,
     )

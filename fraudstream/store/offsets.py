@@ -12,7 +12,8 @@ from fraudstream.store.tables import kafka_offsets
 
 
 class OffsetsMoved(Exception):
-    """Another writer has committed since this batch read its offsets; nothing of the batch was written."""
+    """What is stored is not what this writer committed last: another one has been at work, or the database
+    was restored from a dump. Nothing of the batch was written; a new start goes on from what is stored."""
 
 
 @dataclass(frozen=True)
@@ -30,11 +31,15 @@ def read_offsets(connection: Connection, topic: str) -> StoredOffsets:
 
 def lock_offsets(connection: Connection, topic: str, expected: StoredOffsets) -> None:
     """Lock the topic's rows until the transaction ends. Raises OffsetsMoved unless they equal `expected`."""
-    present = _offsets(connection, topic, lock=True)
+    require_offsets(topic, _offsets(connection, topic, lock=True), expected=expected)
+
+
+def require_offsets(topic: str, present: StoredOffsets, *, expected: StoredOffsets) -> None:
+    """Raises OffsetsMoved unless `present` is what is expected."""
     if present != expected:
         raise OffsetsMoved(
-            f"the offsets of topic {topic!r} moved while a batch was computed: {dict(present.next_offsets)} "
-            f"instead of {dict(expected.next_offsets)}; the batch was rolled back"
+            f"the offsets of topic {topic!r} moved meanwhile: {dict(present.next_offsets)} instead of "
+            f"{dict(expected.next_offsets)}; nothing of the batch was written"
         )
 
 

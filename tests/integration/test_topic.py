@@ -11,7 +11,8 @@ import pytest
 from kafka import KafkaProducer
 from kafka.admin import KafkaAdminClient
 
-from fraudstream.topic import BrokerUnavailable, TopicError, ensure_topic, offset_range, server_list
+from fraudstream.kafka_access import KafkaAccess
+from fraudstream.topic import BrokerUnavailable, TopicError, ensure_topic, offset_range
 from tests.support.ports import free_port
 
 
@@ -85,5 +86,5 @@ def test_a_port_that_does_not_speak_kafka_is_no_broker():
 
 def test_one_living_server_of_several_is_enough(servers, topic):
     several = f"127.0.0.1:{free_port()}, {servers}"
-    assert server_list(several)[1] == servers
+    assert KafkaAccess(several).servers[1] == servers
     assert ensure_topic(several, topic, 1).partitions == (0,)

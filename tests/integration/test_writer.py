@@ -118,7 +118,7 @@ def test_a_batch_that_was_computed_before_the_offsets_moved_is_rolled_back(engin
         assert read == StoredOffsets(None, {})
     with engine.begin() as connection:
         move_offsets(connection, "t", "id", {0: 10, 1: 5})
-    with pytest.raises(OffsetsMoved, match="moved while a batch"), engine.begin() as connection:
+    with pytest.raises(OffsetsMoved, match="moved meanwhile"), engine.begin() as connection:
         lock_offsets(connection, "t", read)
         move_offsets(connection, "t", "id", {0: 99})
     with engine.begin() as connection:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Callable
 from contextlib import suppress
 
 from tests.support.ports import free_port
@@ -37,13 +38,24 @@ class Relay:
                 client, _ = listener.accept()
                 server = socket.create_connection(self._target)
                 self._connections += [client, server]
-                for source, sink in ((client, server), (server, client)):
-                    threading.Thread(target=_pump, args=(source, sink), daemon=True).start()
+                self._forward(client, server)
+
+    def _forward(self, client: socket.socket, server: socket.socket) -> None:
+        self._pump_in_background(client, server)
+        self._pump_in_background(server, client)
+
+    @staticmethod
+    def _pump_in_background(
+        source: socket.socket, sink: socket.socket, listen: Callable[[bytes], None] = lambda data: None
+    ) -> None:
+        """Forward in a thread until either end is cut; `listen` hears all of it before it is forwarded."""
+        threading.Thread(target=_pump, args=(source, sink, listen), daemon=True).start()
 
 
-def _pump(source: socket.socket, sink: socket.socket) -> None:
+def _pump(source: socket.socket, sink: socket.socket, listen: Callable[[bytes], None]) -> None:
     with suppress(OSError):  # either end was cut
         while data := source.recv(65_536):
+            listen(data)
             sink.sendall(data)
     _cut(sink)
 

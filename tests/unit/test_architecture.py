@@ -21,20 +21,21 @@ ENTRIES = frozenset(
 EDGES = frozenset({"publisher", "topic", "store", "alerts", "stack"})
 PURE = frozenset(
     {"cleaning", "scoring", "labels", "known_outcomes", "rules", "views", "simulator", "resume"}
-    | {"features", "feature_record", "history", "merchant_risk", "geography"}
+    | {"features", "feature_record", "history", "merchant_risk", "geography", "kafka_access"}
     | {"model", "model_store", "training", "report", "evaluation"}
 )
 # Part -> the parts that it may import besides itself. A part is a module or a package of `fraudstream`,
 # or an entry script. Imports point one way: entry -> streaming -> edges -> pure -> schema.
 MAY_IMPORT: dict[str, frozenset[str]] = {
     "schema": frozenset(),
-    "config": frozenset(),
+    "config": frozenset({"kafka_access"}),
     "stop_signals": frozenset(),
     "__init__": frozenset(),
     **dict.fromkeys(PURE, PURE | {"schema"}),
     **dict.fromkeys(EDGES, PURE | {"schema"}),
     "alerting": PURE | {"schema", "alerts", "store"},
-    "streaming": PURE | EDGES | {"schema"},
+    "executors": PURE | {"schema"},
+    "streaming": PURE | EDGES | {"schema", "executors"},
     "offline": PURE | {"schema", "publisher", "streaming"},
     "training_history": PURE | {"schema", "store", "offline"},
     "training_run": PURE | {"training_history"},
@@ -58,7 +59,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
 
 # Library -> the parts, or modules where a dot is in it, that alone may import it.
 ONLY_IN: dict[str, frozenset[str]] = {
-    "pyspark": frozenset({"schema", "cleaning", "streaming"}),
+    "pyspark": frozenset({"schema", "cleaning", "executors", "streaming"}),
     "py4j": frozenset({"streaming"}),
     "streamlit": frozenset({"dashboard"}),
     "smtplib": frozenset({"alerts.smtp"}),

@@ -539,11 +539,13 @@ def test_rows_of_a_file_are_cleaned_as_their_messages_are(spark: SparkSession) -
 
 def test_committed_records_are_dropped_by_partition(spark: SparkSession) -> None:
     records = spark.createDataFrame(
-        [(partition, offset) for partition in (0, 1, 2) for offset in range(5)], "partition int, offset long"
+        [(partition, offset) for partition in (0, 1, 2) for offset in range(5)],
+        "partition_id int, offset long",
     )
 
     def left(next_offsets: dict[int, int]) -> set[tuple[int, int]]:
-        return {(row["partition"], row["offset"]) for row in drop_committed(records, next_offsets).collect()}
+        rows = drop_committed(records, next_offsets).collect()
+        return {(row["partition_id"], row["offset"]) for row in rows}
 
     everything = {(partition, offset) for partition in (0, 1, 2) for offset in range(5)}
     assert left({}) == everything

@@ -17,6 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fraudstream.executors import find_clashes
 from fraudstream.feature_record import unpack
 from fraudstream.features import FEATURE_NAMES, transaction_features
 from fraudstream.history import time_s, wide_name_codes
@@ -25,7 +26,6 @@ from fraudstream.model import Model, Sample, Scorer, fit
 from fraudstream.rules import load_rules
 from fraudstream.schema import CLEANED_ARROW, FIELD_NAMES, JUDGED_ARROW, TRANSACTION_ARROW, Outcome, Rejection
 from fraudstream.scoring import Claims, FindStored, Judge, Known, judge_partition
-from fraudstream.streaming import find_clashes
 from tests.support.models import about
 
 KAFKA_TIME = datetime(2026, 1, 1, tzinfo=UTC)

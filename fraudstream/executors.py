@@ -1,0 +1,126 @@
+"""What a batch has the executors do, what the driver makes of it, and a rehearsal of it without a batch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyspark import Broadcast
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F
+
+from fraudstream.cleaning import RAW_KEY, RAW_VALUE, clean_with_bytes
+from fraudstream.features import FindHistories
+from fraudstream.merchant_risk import Outcomes
+from fraudstream.schema import CLEANED_ARROW, JUDGED_ARROW, Outcome, Rejection, spark_schema
+from fraudstream.scoring import Claims, FindStored, Judge, Known, judge_partition
+
+
+@dataclass(frozen=True)
+class PartitionWork:
+    """What an executor does with its share of a batch; pickled with the task."""
+
+    judge: Broadcast[Judge]
+    outcomes: Broadcast[Outcomes]
+    find_stored: FindStored
+    find_histories: FindHistories
+    claims: Claims
+
+    def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        present = [batch for batch in batches if batch.num_rows]
+        if present:
+            cleaned = pa.Table.from_batches(present).cast(CLEANED_ARROW)
+            known = Known(self.find_stored, self.find_histories, self.outcomes.value)
+            judged = judge_partition(cleaned, judge=self.judge.value, known=known, claims=self.claims)
+            yield from judged.combine_chunks().to_batches()
+
+
+def run_on_executors(cleaned: DataFrame, work: PartitionWork) -> pa.Table:
+    """All of a user's rows meet in one partition, as the features need them to."""
+    by_user = cleaned.select(*CLEANED_ARROW.names).repartition(F.col("UserID"))
+    judged = by_user.mapInArrow(work, spark_schema(JUDGED_ARROW))
+    return judged.toArrow().cast(JUDGED_ARROW)
+
+
+def find_clashes(rows: pa.Table) -> Claims | None:
+    """The ids that several users' rows took in one batch, each with its earliest row; None without any."""
+    stored = rows.filter(pc.equal(rows["outcome"], Outcome.STORED.value))
+    counts = pc.value_counts(stored["TransactionID"].combine_chunks())
+    repeated = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
+    if len(repeated) == 0:
+        return None
+    candidates = stored.filter(pc.is_in(stored["TransactionID"], value_set=repeated))
+    winners: dict[str, tuple[int, int]] = {}
+    in_order = candidates.sort_by(
+        [("kafka_time", "ascending"), ("partition_id", "ascending"), ("offset", "ascending")]
+    )
+    for row in in_order.select(["TransactionID", "partition_id", "offset"]).to_pylist():
+        winners.setdefault(row["TransactionID"], (row["partition_id"], row["offset"]))
+    return Claims(winners)
+
+
+def with_original_bytes(rows: pa.Table, cleaned: DataFrame) -> pa.Table:
+    """Key and value for conflicting duplicates: they were usable until then, so the bytes stayed behind."""
+    conflicting = pc.fill_null(pc.equal(rows["rejection"], Rejection.CONFLICTING_DUPLICATE.value), False)
+    missing = rows.filter(conflicting)
+    if len(missing) == 0:
+        return rows
+    positions = missing.select(["partition_id", "offset"]).to_pylist()
+    wanted = cleaned.sparkSession.createDataFrame(
+        [(row["partition_id"], row["offset"]) for row in positions], "partition_id int, offset long"
+    )
+    found = cleaned.join(F.broadcast(wanted), ["partition_id", "offset"]).select(
+        "partition_id", "offset", RAW_KEY, RAW_VALUE
+    )
+    originals = {
+        (row["partition_id"], row["offset"]): (row[RAW_KEY], row[RAW_VALUE])
+        for row in found.toArrow().to_pylist()
+    }
+    bytes_of = [originals[row["partition_id"], row["offset"]] for row in positions]
+    for position, name in enumerate(("key", "value")):
+        column = pa.array([pair[position] for pair in bytes_of], pa.binary())
+        missing = missing.set_column(missing.column_names.index(name), JUDGED_ARROW.field(name), column)
+    return pa.concat_tables([rows.filter(pc.invert(conflicting)), missing])
+
+
+def warm_up(session: SparkSession, judge: Broadcast[Judge], outcomes: Broadcast[Outcomes]) -> None:
+    """Have Spark start its Python workers and compile its plans now, on made-up rows that go nowhere."""
+    work = PartitionWork(judge, outcomes, _nothing_known, _nothing_known, Claims())
+    usable = session.createDataFrame(pa.Table.from_pylist(_made_up_rows(), schema=CLEANED_ARROW))
+    records = session.createDataFrame([_MADE_UP_RECORD], _RECORD_COLUMNS)
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        compiled = beside.submit(records.transform(clean_with_bytes).toArrow)
+        run_on_executors(usable, work)
+        compiled.result()
+
+
+_RECORD_COLUMNS = "key binary, value binary, partition int, offset long, timestamp timestamp"
+_MADE_UP_TIME = datetime(2025, 1, 1, tzinfo=UTC)
+_MADE_UP_MESSAGE = b'{"TransactionID":"T","UserID":"U","Amount":1,"Time":"2025-01-01 00:00:00"}'
+_MADE_UP_RECORD = (b"", _MADE_UP_MESSAGE, 0, 0, _MADE_UP_TIME)
+_MADE_UP_USERS = 32  # enough for each partition of a batch to get some
+
+
+def _made_up_rows() -> list[dict[str, object]]:
+    return [
+        {
+            "partition_id": 0,
+            "offset": number,
+            "kafka_time": _MADE_UP_TIME,
+            "TransactionID": f"T{number}",
+            "UserID": f"U{number}",
+            "Amount": Decimal("9999.00"),
+            "Time": _MADE_UP_TIME.replace(tzinfo=None),
+        }
+        for number in range(_MADE_UP_USERS)
+    ]
+
+
+def _nothing_known(_keys: list[str]) -> dict[str, Any]:
+    return {}

@@ -1,0 +1,45 @@
+"""What two runs over the same topic must have in common: all tables, but for what the clock wrote."""
+
+from __future__ import annotations
+
+from sqlalchemy import Engine, func, select
+from sqlalchemy.engine import Row
+
+from fraudstream.store.tables import batch_metrics, metadata
+
+# How a run was cut into batches and mails, and who ran it, may differ.
+_OF_THE_RUN = {"alert_holds", "batch_metrics", "component_status", "mails", "writer_lease"}
+_OF_THE_CLOCK = {"processed_at", "rejected_at", "replayed_at", "updated_at", "created_at", "recorded_at"}
+_OF_THE_SENDER = {"alert_id", "mail_id", "state"}
+_LEFT_OUT = _OF_THE_CLOCK | _OF_THE_SENDER
+
+Tables = dict[str, list[Row]]
+
+
+def whole_tables(engine: Engine) -> Tables:
+    """The rows of every table that the input alone decides, features and histories included, in order."""
+    with engine.connect() as connection:
+        return {
+            table.name: sorted(
+                connection.execute(select(*(column for column in table.c if column.name not in _LEFT_OUT))),
+                key=repr,
+            )
+            for table in metadata.sorted_tables
+            if table.name not in _OF_THE_RUN
+        }
+
+
+def assert_same_tables(present: Tables, expected: Tables) -> None:
+    """Equal, table by table; a failure names the first rows that differ."""
+    assert present.keys() == expected.keys()
+    for name, rows in expected.items():
+        missing = [row for row in rows if row not in set(present[name])][:3]
+        surplus = [row for row in present[name] if row not in set(rows)][:3]
+        assert present[name] == rows, f"{name}: missing {missing}, surplus {surplus}"
+
+
+def metrics_total(engine: Engine) -> tuple[int, ...]:
+    """stored, flagged, duplicates and rejected, added up over all batches: each batch counted once."""
+    sums = [func.sum(batch_metrics.c[name]) for name in ("stored", "flagged", "duplicates", "rejected")]
+    with engine.connect() as connection:
+        return tuple(int(value or 0) for value in connection.execute(select(*sums)).one())
