@@ -8,12 +8,13 @@ DEMO = $(PY) -m fraudstream demo $(if $(CSV),--csv "$(CSV)") $(if $(RATE),--rate
 	$(if $(filter-out 0,$(ONCE)),--once) $(if $(filter-out 0,$(KEEP)),--keep)
 TESTS ?=
 
-.PHONY: help setup setup-dev demo test test-detection test-compose lint format clean
+.PHONY: help setup setup-dev demo test test-detection test-faults test-compose lint format clean
 
 help:
 	@echo "make demo   run everything: stack, stream, producer, dashboard (ONCE=1 CSV=path RATE=n KEEP=1)"
 	@echo "make test   set up and pass all tests (TESTS=path for some; MYSQL_URL=... for another server)"
 	@echo "make test-detection   training and evaluation as commands, on whole files"
+	@echo "make test-faults   what is killed, frozen, restored, encrypted or fed with garbage, at length"
 	@echo "make test-compose   bring docker-compose.yml up and try all of it (needs a Docker engine)"
 	@echo "make lint   ruff and mypy;  make format  ruff format;  make clean  remove .venv"
 
@@ -30,6 +31,9 @@ test: setup-dev lint
 
 test-detection: setup-dev
 	$(PY) -m pytest tests/detection
+
+test-faults: setup-dev
+	$(PY) -m pytest tests/faults
 
 test-compose: setup-dev
 	$(PY) -m pytest tests/compose

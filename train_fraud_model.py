@@ -35,6 +35,7 @@ from fraudstream.stack import StackError
 from fraudstream.stack.spark import spark_variables
 from fraudstream.store.engine import DriverIncomplete, make_engine
 from fraudstream.store.errors import permanent_cause
+from fraudstream.store.migrate import NewerDatabase
 from fraudstream.training import Recipe, in_one_line
 from fraudstream.training_history import FoundHistory, from_csv, from_database
 from fraudstream.training_run import Refused, run_training
@@ -123,6 +124,7 @@ def explained_errors() -> Iterator[None]:
         DriverIncomplete,
         TrainingError,
         ModelError,
+        NewerDatabase,
         Refused,
     ) as error:
         fail(str(error), 1)

@@ -14,7 +14,7 @@ dashboard="$(text "$DASHBOARD_USER")@'%'"
 # `_` is a wildcard in the database's name of a GRANT, hence the backslash.
 MYSQL_PWD="$MYSQL_ROOT_PASSWORD" mysql --protocol=socket --user=root <<SQL
 CREATE USER $pipeline IDENTIFIED BY $(text "$PIPELINE_PASSWORD");
-GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, DROP, INDEX
+GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX
   ON \`${MYSQL_DATABASE//_/\\_}\`.* TO $pipeline;
 
 CREATE USER $dashboard IDENTIFIED BY $(text "$DASHBOARD_PASSWORD");

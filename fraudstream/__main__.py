@@ -617,11 +617,13 @@ def _database() -> Iterator[tuple[Settings, Engine]]:
 
     from fraudstream.store.engine import make_engine
     from fraudstream.store.errors import permanent_cause
-    from fraudstream.store.migrate import NewerDatabase
+    from fraudstream.store.migrate import NewerDatabase, refuse_newer
 
     try:
         settings = load_settings()
         engine = make_engine(settings.database_url)
+        with engine.connect() as connection:
+            refuse_newer(connection)
         yield settings, engine
     except (SettingsError, NewerDatabase, TimeoutError) as error:
         typer.echo(f"Error: {error}", err=True)

@@ -55,17 +55,31 @@ _OBJECT_THEN_TEXT = rf"\A{_OBJECT}"
 _NESTED = rf"\A{_WS}\{{{_WS}(?:{_PAIR}{_WS},{_WS})*+{_STRING}{_WS}:{_WS}[\[{{]"
 _NOT_AN_OBJECT = rf"\A{_WS}(?:{_SCALAR}{_WS}\z|\[)"
 
+
+def _written(*names: str) -> str:
+    """A pattern for each way to write one of the names in JSON: any letter may be an escape."""
+    return "|".join("".join(rf"(?:{letter}|{_escape_of(letter)})" for letter in name) for name in names)
+
+
+def _escape_of(letter: str) -> str:
+    digits = (f"[{digit}{digit.upper()}]" if digit.isalpha() else digit for digit in f"{ord(letter):04x}")
+    return rf"\\u{''.join(digits)}"
+
+
 # A key stands behind `{`, `,` or white space: inside a string its first quote would be escaped.
 _KEY = r'[{{, \t\n\r]"(?:{names})"[ \t\n\r]*+:[ \t\n\r]*+'
-_IDS_OR_AMOUNT = "TransactionID|UserID|Amount"
-_TEXT_ONLY = "Location|Time|Device|Merchant"
+_IDS_OR_AMOUNT = _written("TransactionID", "UserID", "Amount")
+_TEXT_ONLY = _written("Location", "Time", "Device", "Merchant")
 _WRONG_TYPE = (
     rf"{_KEY.format(names=_IDS_OR_AMOUNT)}(?:true|false)|{_KEY.format(names=_TEXT_ONLY)}(?:true|false|[-0-9])"
 )
 # Spark's parser would turn 0.10 into 0.1 and a long id into 1.2E49: numbers are quoted before it sees them.
 _NUMBER_VALUE = rf"({_KEY.format(names=_IDS_OR_AMOUNT)})({_NUMBER})"
+_ANY_NUMBER_VALUE = rf"(:{_WS}){_NUMBER}"
 
 _CORRUPT = "_corrupt"
+# A long number under an unknown key does no harm.
+_PARSER_OPTIONS = {"columnNameOfCorruptRecord": _CORRUPT, "maxNumLen": str(MAX_MESSAGE_BYTES)}
 _MESSAGE_TYPE = StructType(
     [*(StructField(name, StringType()) for name in FIELD_NAMES), StructField(_CORRUPT, StringType())]
 )
@@ -76,8 +90,10 @@ _MESSAGE_TYPE = StructType(
 _GROUPED = "|".join(rf"[0-9]{{1,3}}(?:{mark}[0-9]{{3}})+" for mark in (",", "[ \u00a0\u202f]", "'", "_"))
 _AMOUNT = rf"\A[+-]?(?:{_GROUPED}|[0-9]+)(?:\.[0-9]*)?(?:[eE][+-]?[0-9]{{1,3}})?\z"
 _SEPARATORS = ", \u00a0\u202f'_"
+_CENTS = DecimalType(38, 2)
 _NOT_FINITE = r"(?i)\A[+-]?(?:nan|inf|infinity)\z"
 _NEGATIVE = r"\A-[^eE]*[1-9]"
+_ZERO = r"\A[+-]?[^1-9eE]*(?:[eE]|\z)"
 
 # 2025-01-31 10:20:30, with `T` or `/`, seconds optional, a fraction that is cut, and an optional offset.
 _TIME = (
@@ -120,7 +136,7 @@ def _parse_json(records: DataFrame) -> DataFrame:
     readable = (F.octet_length("value") <= MAX_MESSAGE_BYTES) & F.is_valid_utf8("value")
     text = F.when(readable, F.col("value").cast("string"))
     quoted = F.regexp_replace("text", _NUMBER_VALUE, '$1"$2"')
-    parsed = F.from_json(quoted, _MESSAGE_TYPE, {"columnNameOfCorruptRecord": _CORRUPT})
+    parsed = F.from_json(quoted, _MESSAGE_TYPE, _PARSER_OPTIONS)
     return (
         records.withColumn("text", text)
         .withColumn("shape", _shape_rejection())
@@ -129,7 +145,11 @@ def _parse_json(records: DataFrame) -> DataFrame:
 
 
 def _shape_rejection() -> Column:
-    text, keys = F.col("text"), F.json_object_keys("text")
+    text = F.col("text")
+    # Null where a number is longer than Spark's parser takes; which number it is does not matter to the keys.
+    keys = F.coalesce(
+        F.json_object_keys(text), F.json_object_keys(F.regexp_replace(text, _ANY_NUMBER_VALUE, "$10"))
+    )
     return (
         F.when(F.col("value").isNull(), _reason(Rejection.NULL_MESSAGE))
         .when(F.octet_length("value") > MAX_MESSAGE_BYTES, _reason(Rejection.MESSAGE_TOO_LONG))
@@ -174,10 +194,10 @@ def _spelling(name: Column, spellings: dict[str, str]) -> Column:
 def _parse_amount(rows: DataFrame) -> DataFrame:
     """`amount_text` as written; `Amount` in cents, rounded half up, null where it is no usable number."""
     text = F.col("Amount")
-    digits = F.translate(text, _SEPARATORS, "")
-    return rows.withColumn("amount_text", text).withColumn(
-        "Amount", F.when(text.rlike(_AMOUNT), digits.try_cast(DecimalType(38, 2)))
-    )
+    in_cents = F.translate(text, _SEPARATORS, "").try_cast(_CENTS)
+    # To the cast, 0e99 is too large.
+    amount = F.coalesce(in_cents, F.when(text.rlike(_ZERO), F.lit(0).cast(_CENTS)))
+    return rows.withColumns({"amount_text": text, "Amount": F.when(text.rlike(_AMOUNT), amount)})
 
 
 def _parse_time(rows: DataFrame) -> DataFrame:

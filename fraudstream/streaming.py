@@ -42,7 +42,7 @@ from fraudstream.schema import Outcome
 from fraudstream.scoring import Claims, Judge
 from fraudstream.store.commit import Batch, BatchCounts, commit_batch
 from fraudstream.store.engine import make_engine
-from fraudstream.store.errors import permanent_cause
+from fraudstream.store.errors import permanent_cause, permanent_cause_on_executors
 from fraudstream.store.labels import read_label_changes
 from fraudstream.store.locks import lock_name
 from fraudstream.store.lookups import StoredHistories, StoredTransactions
@@ -122,6 +122,7 @@ class Job:
         self._failure: BaseException | None = None
         self._reached = StoredOffsets(None, {})
         self._warm = False
+        self._batch_succeeded = False
         self.tables_ready = threading.Event()
         self._batch_running = threading.Lock()
         self._model = _ModelInUse(session, config.model_dir)
@@ -135,7 +136,7 @@ class Job:
         """
         pause_s = _FIRST_RETRY_S
         while not self._stopped():
-            started = time.monotonic()
+            started, self._batch_succeeded = time.monotonic(), False
             try:
                 self._run_as_writer()
             except _ONLY_A_PERSON_CAN_HELP as error:
@@ -149,10 +150,12 @@ class Job:
             except (WriterLost, OffsetsMoved, topic.BrokerUnavailable, TimeoutError) as error:
                 log.error("%s", error)
             except (PySparkException, Py4JError) as error:
+                if cause := permanent_cause_on_executors(error):
+                    raise JobStopped(cause) from error
                 log.error("the query failed: %s", error)
             else:
                 continue
-            if time.monotonic() - started > _LONGEST_RETRY_S:
+            if self._batch_succeeded or time.monotonic() - started > _LONGEST_RETRY_S:
                 pause_s = _FIRST_RETRY_S
             log.info("starting again in %g s", pause_s)
             self._pause(pause_s)
@@ -261,6 +264,7 @@ class Job:
             try:
                 self._model.refresh(self._engine)
                 self._process(writer, topic_id, latest, cleaned)
+                self._batch_succeeded = True
             except BaseException as error:
                 self._failure = error
                 raise

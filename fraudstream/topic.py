@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import tenacity
@@ -215,14 +214,18 @@ class _Client(KafkaNetClient):
 
 
 class _Connections(KafkaConnectionManager):
-    def get_connection(self, node_id: Any, *arguments: Any, **options: Any) -> Any:
-        connection = super().get_connection(node_id, *arguments, **options)
-        connection.init_future.add_errback(partial(self._remember_refusal, node_id))
+    _refusal: BaseException | None = None
+
+    def get_connection(self, *arguments: Any, **options: Any) -> Any:
+        if self._refusal is not None:
+            raise self._refusal
+        connection = super().get_connection(*arguments, **options)
+        connection.init_future.add_errback(self._remember_refusal)
         return connection
 
-    def _remember_refusal(self, node_id: Any, error: BaseException) -> None:
+    def _remember_refusal(self, error: BaseException) -> None:
         if isinstance(error, _REFUSED_LOGIN):
-            self._auth_failures[node_id] = error  # which the next attempt raises
+            self._refusal = error
 
 
 def _wait_for_listener(kafka: KafkaAccess, wait_s: float, on_wait: Callable[[str], None]) -> None:

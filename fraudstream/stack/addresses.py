@@ -15,10 +15,12 @@ RECEIVER_EMAIL = "analyst@fraudstream.example"
 
 @dataclass(frozen=True)
 class Addresses:
-    """`mysql` is a SQLAlchemy URL with its password; `dashboard` is where the dashboard will be started."""
+    """`mysql` and `dashboard_mysql` are SQLAlchemy URLs with passwords, for the accounts of the pipeline and
+    of the dashboard; `dashboard` is where the dashboard will be started."""
 
     kafka: str
     mysql: str
+    dashboard_mysql: str
     smtp: str
     inbox: str
     dashboard: str
@@ -39,11 +41,10 @@ class Addresses:
     def environment(self) -> dict[str, str]:
         """The settings, as environment variables, that point the four scripts at this stack."""
         smtp_host, smtp_port = self.smtp.rsplit(":", 1)
-        account = urlsplit(self.mysql)
+        account = urlsplit(self.dashboard_mysql)
         variables = {
             "KAFKA_BOOTSTRAP_SERVERS": self.kafka,
             "MYSQL_URL": self.mysql,
-            # This server has no other account; a `.env` may name one of another server.
             "DASHBOARD_MYSQL_USER": account.username or "",
             "DASHBOARD_MYSQL_PASSWORD": unquote(account.password or ""),
             "SMTP_HOST": smtp_host,

@@ -23,6 +23,7 @@ from fraudstream.stack.processes import run_to_end
 
 DATABASE = "transactions"
 USER = "fraudstream"
+DASHBOARD_USER = "fraudstream_dashboard"
 ADMIN = "fraudstream_admin"
 
 _ACCOUNTS = Path(__file__).with_name("templates") / "accounts.sql"
@@ -72,12 +73,14 @@ def _as_root() -> list[str]:
 
 @dataclass(frozen=True)
 class MySQL:
-    """A server below `home`, with the accounts `USER` and `ADMIN` and the database `DATABASE`."""
+    """A server below `home`, with the accounts `USER`, `DASHBOARD_USER` and `ADMIN` and the database
+    `DATABASE`."""
 
     home: Path
     log: Path
     port: int
     password: str
+    dashboard_password: str
     admin_password: str
     find_program: Callable[[], Program]
     environment: Mapping[str, str]
@@ -93,6 +96,10 @@ class MySQL:
         """The pipeline's SQLAlchemy URL, password included."""
         return _url(USER, self.password, self.port, DATABASE)
 
+    def dashboard_url(self) -> str:
+        """The dashboard's SQLAlchemy URL, password included."""
+        return _url(DASHBOARD_USER, self.dashboard_password, self.port, DATABASE)
+
     def admin_url(self) -> str:
         """The SQLAlchemy URL of an account that may do everything, for tests that make databases."""
         return _url(ADMIN, self.admin_password, self.port, None)
@@ -104,6 +111,8 @@ class MySQL:
             database=DATABASE,
             user=USER,
             password=self.password,
+            dashboard_user=DASHBOARD_USER,
+            dashboard_password=self.dashboard_password,
             admin=ADMIN,
             admin_password=self.admin_password,
         )

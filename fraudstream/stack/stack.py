@@ -171,6 +171,7 @@ class Stack:
         return Addresses(
             kafka=f"{HOST}:{port['kafka']}",
             mysql=self._mysql.url(),
+            dashboard_mysql=self._mysql.dashboard_url(),
             smtp=f"{HOST}:{port['smtp']}",
             inbox=f"http://{HOST}:{port['inbox']}",
             dashboard=f"http://{HOST}:{port['dashboard']}",
@@ -299,6 +300,7 @@ class Stack:
             log=self._state_dir / "logs" / "mysql.log",
             port=state.ports["mysql"],
             password=state.mysql_password,
+            dashboard_password=state.mysql_dashboard_password,
             admin_password=state.mysql_admin_password,
             find_program=self._mysql_program,
             environment=self._marked_environment(_SETUP),

@@ -27,6 +27,7 @@ class State:
     ports: dict[str, int] = field(default_factory=dict)
     kafka_cluster_id: str = field(default_factory=new_cluster_id)
     mysql_password: str = field(default_factory=_password)
+    mysql_dashboard_password: str = field(default_factory=_password)
     mysql_admin_password: str = field(default_factory=_password)
     mysql_server: str | None = None
 

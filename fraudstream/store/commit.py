@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
 
+import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -27,6 +29,8 @@ from fraudstream.store.tables import (
 )
 
 METRICS_KEPT = timedelta(days=7)
+# Servers take statements of 16 MB and more; escaped, a byte may become two.
+_STATEMENT_BYTES = 4_000_000
 _VERDICT = ("Is_Fraud", "score", "reasons", "features")
 _POSITION = ("partition_id", "offset", "kafka_time")
 _ROLLUP_KEY = ("hour", *KNOWN_NAMES, "Is_Fraud")
@@ -129,7 +133,17 @@ def _insert_dead_letters(connection: Connection, rejected: pa.Table, batch: Batc
         "reason", rejected["rejection"]
     )
     same = {"topic": batch.topic, "topic_id": batch.topic_id, "rejected_at": now}
-    _insert(connection, dead_letters, columns, **same)
+    for part in _parts_by_size(columns):
+        _insert(connection, dead_letters, part, **same)
+
+
+def _parts_by_size(letters: pa.Table) -> Iterator[pa.Table]:
+    """Parts that fit into a statement: of original bytes, one record may have a megabyte and more."""
+    sizes = [pc.fill_null(pc.binary_length(letters[name]), 0) for name in ("key", "value")]
+    part = np.cumsum(pc.add(*sizes).to_numpy(), dtype=np.int64) // _STATEMENT_BYTES
+    starts = [0, *(np.flatnonzero(np.diff(part)) + 1).tolist(), len(letters)]
+    for start, end in itertools.pairwise(starts):
+        yield letters.slice(start, end - start)
 
 
 def _write_histories(connection: Connection, histories: pa.Table) -> None:

@@ -15,6 +15,7 @@ from sqlalchemy.engine import URL
 
 from fraudstream.schema import FIELD_NAMES
 from fraudstream.store.engine import make_engine
+from fraudstream.store.errors import telling_the_driver
 from fraudstream.store.tables import clean_data, user_history
 
 _KEYS_PER_QUERY = 2_000
@@ -47,7 +48,7 @@ class StoredHistories:
 
 def _rows(url: URL, query: Select[Any], key: Column[Any], wanted: Iterable[str]) -> Iterator[Row[Any]]:
     unique = sorted(set(wanted))
-    with _engine(url).connect() as connection:
+    with telling_the_driver(), _engine(url).connect() as connection:
         for start in range(0, len(unique), _KEYS_PER_QUERY):
             yield from connection.execute(query.where(key.in_(unique[start : start + _KEYS_PER_QUERY])))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from alembic import command
@@ -27,7 +28,7 @@ def migrate(engine: Engine, *, lock_timeout_s: int = 60) -> None:
     revision that this code does not know, and TimeoutError when another process migrates for too long.
     """
     with engine.connect() as connection, database_lock(connection, "migrate", timeout_s=lock_timeout_s):
-        _refuse_newer(connection)
+        refuse_newer(connection)
         command.upgrade(_config(connection), "head")
         connection.commit()
 
@@ -39,11 +40,16 @@ def _config(connection: Connection) -> Config:
     return config
 
 
-def _refuse_newer(connection: Connection) -> None:
-    known = {script.revision for script in ScriptDirectory(str(_SCRIPTS)).walk_revisions()}
+def refuse_newer(connection: Connection) -> None:
+    """For those who only use the tables: raises NewerDatabase where a newer version may have changed them."""
     present = set(MigrationContext.configure(connection).get_current_heads())
-    if unknown := present - known:
+    if unknown := present - _known_revisions():
         raise NewerDatabase(
             f"the database is at revision {', '.join(sorted(unknown))}, which this version of fraudstream "
             "does not know: install the newer version, or restore a dump from before the upgrade"
         )
+
+
+@cache
+def _known_revisions() -> frozenset[str]:
+    return frozenset(script.revision for script in ScriptDirectory(str(_SCRIPTS)).walk_revisions())

@@ -20,7 +20,8 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
 from fraudstream.store.engine import make_engine
-from fraudstream.store.errors import ACCESS_DENIED, MISSING, errno
+from fraudstream.store.errors import ACCESS_DENIED, MISSING, errno, tls_refused
+from fraudstream.store.migrate import NewerDatabase, refuse_newer
 from fraudstream.store.tables import (
     alerts,
     clean_data,
@@ -64,10 +65,22 @@ class AccessRefused(DatabaseProblem):
     title = "The database refuses the account"
 
 
+class UnsafeConnection(DatabaseProblem):
+    """The connection is not encrypted, or the server is not shown to be the right one."""
+
+    title = "The connection to the database is not safe"
+
+
 class TablesMissing(DatabaseProblem):
     """The database, a table or a column is not there: the job never ran, or is another version."""
 
     title = "The tables do not exist yet"
+
+
+class NewerTables(DatabaseProblem):
+    """A newer version has brought the database to a form that this one does not know."""
+
+    title = "The database is of a newer version"
 
 
 @dataclass(frozen=True)
@@ -184,7 +197,11 @@ def snapshot(engine: Engine) -> Iterator[Connection]:
     """A connection that sees the database as of its first read. Raises DatabaseProblem."""
     try:
         with engine.connect() as connection:
-            yield connection.execution_options(isolation_level="REPEATABLE READ")
+            connection.execution_options(isolation_level="REPEATABLE READ")
+            refuse_newer(connection)
+            yield connection
+    except NewerDatabase as error:
+        raise NewerTables(f"{str(error)[0].upper()}{str(error)[1:]}.") from error
     except DBAPIError as error:
         raise _problem(error, engine.url) from error
 
@@ -446,6 +463,11 @@ def _problem(error: DBAPIError, url: URL) -> Exception:
     """What a failed read means to the one who looks at the page; an error of the code's own stays one."""
     number = errno(error)
     server = server_of(url)
+    if tls_refused(error):
+        return UnsafeConnection(
+            f"The database at {server} has no certificate that MYSQL_SSL_CA vouches for. Correct "
+            "MYSQL_SSL_CA, or MYSQL_URL to the name for which the certificate was made."
+        )
     if number in ACCESS_DENIED:
         return AccessRefused(
             f"The database at {server} refuses the account {url.username} (database {url.database}). "

@@ -10,6 +10,7 @@ import pyarrow as pa
 from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, and_, or_, select
 
 from fraudstream.schema import FIELD_NAMES, TRANSACTION_ARROW
+from fraudstream.store.migrate import refuse_newer
 from fraudstream.store.tables import clean_data, labels
 
 # Bounds the memory: so many rows are Python objects at the same time. The driver has no cursor on the
@@ -44,6 +45,7 @@ def read_training_data(engine: Engine) -> tuple[pa.Table, pd.DataFrame]:
     """
     with engine.connect() as opened:
         connection = opened.execution_options(isolation_level="REPEATABLE READ")
+        refuse_newer(connection)
         return _transactions(connection), _labels(connection)
 
 

@@ -193,8 +193,8 @@ LABEL = """INSERT INTO labels (TransactionID, source, label, known_at, version, 
         (LABEL, True, True),
         ("DELETE FROM labels WHERE source = 'test'", True, True),
         ("CREATE TABLE mine (a INT)", True, False),
-        ("DROP TABLE IF EXISTS mine", True, False),
-        ("DROP TABLE labels", None, False),
+        ("DROP TABLE clean_data", False, False),
+        ("DROP TABLE labels", False, False),
         ("CREATE TABLE labels (a INT)", None, False),
         ("SELECT User FROM mysql.user", False, False),
         ("CREATE DATABASE mine", False, False),
@@ -204,7 +204,12 @@ LABEL = """INSERT INTO labels (TransactionID, source, label, known_at, version, 
     ],
 )
 def test_the_accounts_have_the_rights_that_they_need(
-    run: Run, settings: Settings, statement: str, pipeline: bool | None, dashboard: bool
+    run: Run,
+    infrastructure: Compose,
+    settings: Settings,
+    statement: str,
+    pipeline: bool | None,
+    dashboard: bool,
 ) -> None:
     accounts = {settings.database_url: pipeline, settings.dashboard_database_url: dashboard}
     for url, expected in accounts.items():
@@ -214,7 +219,7 @@ def test_the_accounts_have_the_rights_that_they_need(
         with account.connect() as connection:
             assert allowed(connection, statement) is expected, url.username
             if "mine (" in statement and expected:
-                connection.execute(text("DROP TABLE mine"))
+                infrastructure.sql_as_root(f"DROP TABLE {url.database}.mine")
 
 
 def test_a_login_does_not_keep_a_mail_out(infrastructure: Compose) -> None:

@@ -112,6 +112,16 @@ def test_a_writer_whose_connection_is_cut_writes_nothing_more(engine: Engine, da
         assert connection.scalar(text("SELECT COUNT(*) FROM written")) == 0
 
 
+def test_a_writer_whose_connection_is_ended_by_its_own_statement_is_lost_too(
+    engine: Engine, database: str
+) -> None:
+    writer = wait_as_standby(engine, database, patience_s=10)
+    assert writer is not None
+    # The server says why, and then ends the connection: that it is gone only the rollback finds.
+    with writer, pytest.raises(WriterLost, match=r"killed|interrupted"), writer.transaction() as connection:
+        connection.execute(text("KILL CONNECTION_ID()"))
+
+
 def test_a_batch_that_was_computed_before_the_offsets_moved_is_rolled_back(engine: Engine) -> None:
     with engine.begin() as connection:
         read = read_offsets(connection, "t")

@@ -39,13 +39,15 @@ class MailServer:
     """What the server answers, to be changed at any time, and what it has seen.
 
     `on_rcpt` maps an address to a reply; `drop_at` names the command ("RCPT", "DATA") after whose work
-    the connection is cut without an answer; a mail cut off at DATA counts as received.
+    the connection is cut without an answer; a mail cut off at DATA counts as received. Where a login is
+    needed, `password` is anybody's.
     """
 
     on_mail: str = "250 OK"
     on_rcpt: dict[str, str] = field(default_factory=dict)
     on_data: str = "250 OK"
     drop_at: str | None = None
+    password: str = "right"
     data_delay_s: float = 0.0
     port: int = 0
     received: list[Received] = field(default_factory=list)
@@ -88,7 +90,7 @@ class MailServer:
     ) -> AuthResult:
         assert isinstance(data, LoginPassword)
         self.logins.append((data.login.decode(), data.password.decode()))
-        if data.password == b"right":
+        if data.password.decode() == self.password:
             return AuthResult(success=True)
         echo = f"535 wrong: {data.password.decode()}"
         return AuthResult(success=False, handled=False, message=echo)

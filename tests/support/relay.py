@@ -36,7 +36,11 @@ class Relay:
         with suppress(OSError):  # the door was shut
             while True:
                 client, _ = listener.accept()
-                server = socket.create_connection(self._target)
+                try:
+                    server = socket.create_connection(self._target)
+                except OSError:  # the server is away, the door is not
+                    _cut(client)
+                    continue
                 self._connections += [client, server]
                 self._forward(client, server)
 

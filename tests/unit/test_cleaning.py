@@ -139,26 +139,49 @@ SHAPES = [
     usable("surrogate pair", message(UserID=r'"\ud83d\ude00"'), UserID="\U0001f600"),
     usable("escapes", message(UserID=r'"a\"b\\\/\u0041\u00e9"'), UserID='a"b\\/Aé'),
     usable("escaped NUL", message(UserID=r'"a\u0000b"'), UserID="a\0b"),
+    usable("keys with escapes", message().replace(b'"Amount":12.5', rb'"\u0041mo\u0075\u006Et":12.50')),
+    usable("a long number under another key", message()[:-1] + b',"x":' + b"9" * 2_000 + b"}"),
+    rejected(
+        "key twice beside a long number",
+        message()[:-1] + b',"Amount":1,"x":' + b"9" * 2_000 + b"}",
+        Rejection.KEY_GIVEN_TWICE,
+    ),
     usable("keys inside a text", message(Merchant=r'"x, \"Amount\": true"'), Merchant='x, "Amount": true'),
 ]
 
-TYPES = [
-    in_field(name, written, Rejection.WRONG_TYPE)
-    for name, texts in {
-        "TransactionID": ("true", "false"),
-        "UserID": ("true",),
-        "Amount": ("true", "false"),
-        "Location": ("true", "5", "-1"),
-        "Time": ("1735787045", "false"),
-        "Device": ("0",),
-        "Merchant": ("12.5", "true"),
-    }.items()
-    for written in texts
-] + [
-    in_field(name, written, Rejection.NESTED_VALUE)
-    for name in FIELD_NAMES
-    for written in ("{}", "[1]", '{"a":"b"}')
-]
+TYPES = (
+    [
+        in_field(name, written, Rejection.WRONG_TYPE)
+        for name, texts in {
+            "TransactionID": ("true", "false"),
+            "UserID": ("true",),
+            "Amount": ("true", "false"),
+            "Location": ("true", "5", "-1"),
+            "Time": ("1735787045", "false"),
+            "Device": ("0",),
+            "Merchant": ("12.5", "true"),
+        }.items()
+        for written in texts
+    ]
+    + [
+        rejected(
+            f"{name}={written}, its key with escapes",
+            message(without=name)[:-1] + f',"\\u{ord(name[0]):04x}{name[1:]}":{written}}}'.encode(),
+            Rejection.WRONG_TYPE,
+        )
+        for name, written in (
+            ("TransactionID", "true"),
+            ("UserID", "false"),
+            ("Location", "5"),
+            ("Time", "1e400"),
+        )
+    ]
+    + [
+        in_field(name, written, Rejection.NESTED_VALUE)
+        for name in FIELD_NAMES
+        for written in ("{}", "[1]", '{"a":"b"}')
+    ]
+)
 
 MISSING = [
     case
@@ -205,6 +228,11 @@ IDS = [
     in_field("TransactionID", "0.10", "0.10"),
     in_field("TransactionID", "-0", "-0"),
     in_field("TransactionID", "1e5", "1e5"),
+    usable(
+        "an id as a number, its key with an escape",
+        message().replace(b'"TransactionID":"T1"', rb'"\u0054ransactionID":0.10'),
+        TransactionID="0.10",
+    ),
     in_field("TransactionID", "1234567890" * 5, "1234567890" * 5),
     in_field("UserID", "12345678901234567890.10", "12345678901234567890.10"),
     in_field("UserID", '"007"', "007"),
@@ -233,6 +261,8 @@ AMOUNTS = [
         "1e3": "1000.00",
         "1.5E+2": "150.00",
         "1e-999": "0.00",
+        "0e999": "0.00",
+        '"-0.00E+99"': "0.00",
         "999999999999.99": "999999999999.99",
         "999999999999.994": "999999999999.99",
         '"12.5"': "12.50",

@@ -14,6 +14,7 @@ from fraudstream.stack.addresses import export_lines
 ADDRESSES = Addresses(
     kafka="127.0.0.1:9092",
     mysql="mysql+mysqlconnector://fraudstream:p%40ss@127.0.0.1:3307/transactions",
+    dashboard_mysql="mysql+mysqlconnector://reader:r%40d@127.0.0.1:3307/transactions",
     smtp="127.0.0.1:1026",
     inbox="http://127.0.0.1:8025",
     dashboard="http://127.0.0.1:8501",
@@ -38,12 +39,12 @@ def test_the_settings_understand_the_environment(monkeypatch: pytest.MonkeyPatch
 def test_an_account_of_another_server_in_the_env_file_does_not_get_in_the_way(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    (tmp_path / ".env").write_text("DASHBOARD_MYSQL_USER=reader\nDASHBOARD_MYSQL_PASSWORD=other\n")
+    (tmp_path / ".env").write_text("DASHBOARD_MYSQL_USER=another\nDASHBOARD_MYSQL_PASSWORD=other\n")
     monkeypatch.setenv("FRAUDSTREAM_ENV_FILE", str(tmp_path / ".env"))
     for name, value in ADDRESSES.environment().items():
         monkeypatch.setenv(name, value)
     url = load_settings().dashboard_database_url
-    assert url.render_as_string(hide_password=False) == ADDRESSES.mysql
+    assert url.render_as_string(hide_password=False) == ADDRESSES.dashboard_mysql
 
 
 def test_streamlit_is_told_only_of_an_unusual_port() -> None:

@@ -26,7 +26,7 @@ from tests.support.whole_tables import assert_same_tables, metrics_total, whole_
 
 pytestmark = pytest.mark.timeout(300)
 
-ROWS = 4_000
+ROWS = 3_500
 RATE = 25
 
 
