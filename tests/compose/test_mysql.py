@@ -13,6 +13,13 @@ from tests.support.compose import Compose
 from tests.support.databases import NAME_PREFIX
 
 SUITE_S = 1_500
+SUITES = (
+    "tests/integration",
+    "tests/browser",
+    "tests/detection",
+    "tests/faults/test_migrate.py",
+    "tests/faults/test_dead_letters.py",
+)
 
 
 @pytest.mark.timeout(SUITE_S + 1_500)
@@ -24,7 +31,7 @@ def test_what_passes_on_mariadb_passes_on_mysql(compose: Compose, capfd: pytest.
     )
     with capfd.disabled():
         suite = subprocess.run(
-            [sys.executable, "-m", "pytest", "-q", "tests/integration", "tests/browser", "tests/detection"],
+            [sys.executable, "-m", "pytest", "-q", *SUITES],
             cwd=PROJECT_DIR,
             env=child_environment(MYSQL_URL=f"mysql+mysqlconnector://tester:{password}@127.0.0.1:3306"),
             timeout=SUITE_S,

@@ -162,6 +162,7 @@ def test_the_dashboard_shows_the_totals(
     with running_dashboard(tmp_path / "log", folder=compose.folder, FRAUDSTREAM_ENV_FILE="") as address:
         dashboard.page.goto(address)
         dashboard.expect_kpis(total_transactions=f"{run.progress.stored:,}", within_ms=60_000)
+        dashboard.page.close()
 
 
 def test_no_password_is_in_the_jobs_log(run: Run) -> None:
@@ -264,6 +265,7 @@ def test_the_dashboard_names_the_variable_of_its_wrong_password(
     with running_dashboard(tmp_path / "log", folder=compose.folder, **wrong) as address:
         dashboard.page.goto(address)
         expect(dashboard.page.get_by_text("DASHBOARD_MYSQL_PASSWORD")).to_be_visible(timeout=60_000)
+        dashboard.page.close()
 
 
 @pytest.fixture

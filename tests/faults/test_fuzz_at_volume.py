@@ -42,6 +42,7 @@ def test_a_hundred_thousand_fuzzed_messages_harm_nothing(
     run.engine.dispose()
     with running_dashboard(tmp_path / "dashboard.log", MYSQL_URL=database) as address:
         assert_shown_as_text(dashboard, address)
+        dashboard.page.close()
 
 
 def assert_shown_as_text(dashboard: Dashboard, address: str) -> None:

@@ -402,3 +402,4 @@ def test_the_dashboard_says_that_its_connection_is_not_safe(
         expect(page.get_by_text("The connection to the database is not safe").first).to_be_visible()
         expect(page.get_by_text("Correct MYSQL_SSL_CA")).to_be_visible()
         assert passwords.seen_in(page.content().encode() + log.read_bytes()) == []
+        page.close()
