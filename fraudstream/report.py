@@ -23,7 +23,7 @@ from sklearn.metrics import precision_recall_curve
 from fraudstream.features import FEATURE_NAMES
 from fraudstream.model import FRAUD, SCORE_BINS, UNKNOWN, Floats, Metadata, Model, Sample, budget_threshold
 from fraudstream.training import Performance, Trained, Verdict
-from fraudstream.views import FLAGGED_COLOUR, PLAIN_COLOUR
+from fraudstream.views.palette import LIGHT
 
 Decision = Literal["accepted", "refused", "forced"]
 
@@ -124,9 +124,9 @@ def _score_section(scores: Floats, outcome: NDArray[np.int8] | None, threshold: 
     counts = score_counts(scores, outcome)
     middle = (counts["from"] + counts["to"]) / 2
     figure = go.Figure(go.Bar(x=middle, y=counts["rows"] - counts["frauds"], name="not known as fraud"))
-    figure.update_traces(marker_color=PLAIN_COLOUR)
+    figure.update_traces(marker_color=LIGHT.plain)
     if outcome is not None:
-        figure.add_bar(x=middle, y=counts["frauds"], name="known fraud", marker_color=FLAGGED_COLOUR)
+        figure.add_bar(x=middle, y=counts["frauds"], name="known fraud", marker_color=LIGHT.flagged)
     figure.update_layout(barmode="overlay", bargap=0.05)
     figure.update_xaxes(title="score", range=[0, 1])
     figure.update_yaxes(title="rows (logarithmic)", type="log")
@@ -172,9 +172,9 @@ def _threshold_section(scores: Floats, outcome: NDArray[np.int8] | None, thresho
     curve = operating_points(scores, outcome, _thinned(np.unique(scores)))
     figure = go.Figure()
     for column, colour, dash in (
-        ("alert_rate", PLAIN_COLOUR, "solid"),
-        ("precision", FLAGGED_COLOUR, "solid"),
-        ("recall", FLAGGED_COLOUR, "dot"),
+        ("alert_rate", LIGHT.plain, "solid"),
+        ("precision", LIGHT.flagged, "solid"),
+        ("recall", LIGHT.flagged, "dot"),
     ):
         if curve[column].notna().any():
             line = {"color": colour, "dash": dash}
@@ -209,13 +209,13 @@ def _precision_recall_section(scores: Floats, outcome: NDArray[np.int8], about: 
     shown = _thinned(np.arange(len(recall)))
     figure = go.Figure(
         go.Scatter(
-            x=recall[shown], y=precision[shown], mode="lines", line={"color": PLAIN_COLOUR, "shape": "hv"}
+            x=recall[shown], y=precision[shown], mode="lines", line={"color": LIGHT.plain, "shape": "hv"}
         )
     )
     chosen = operating_points(scores, outcome, np.array([about.threshold])).iloc[0]
     figure.add_scatter(
         x=[chosen["recall"]], y=[chosen["precision"]], name="threshold", mode="markers",
-        marker={"color": FLAGGED_COLOUR, "size": 10},
+        marker={"color": LIGHT.flagged, "size": 10},
     )  # fmt: skip
     figure.update_layout(showlegend=False)
     figure.update_xaxes(title="recall", range=[0, 1.02], tickformat=".0%")
@@ -249,7 +249,7 @@ def feature_weights(model: Model, held_back: Sample, scores: Floats) -> pd.Serie
 
 def _feature_section(trained: Trained) -> Section:
     top = feature_weights(trained.model, trained.held_back, trained.held_back_scores).head(TOP_FEATURES)
-    figure = go.Figure(go.Bar(x=top[::-1], y=top.index[::-1], orientation="h", marker_color=PLAIN_COLOUR))
+    figure = go.Figure(go.Bar(x=top[::-1], y=top.index[::-1], orientation="h", marker_color=LIGHT.plain))
     figure.update_layout(height=440)
     figure.update_xaxes(title="mean absolute contribution to the score")
     figure.update_yaxes(automargin=True)
@@ -328,7 +328,7 @@ def _thinned(values: NDArray[Any]) -> NDArray[Any]:
 
 def _mark_threshold(figure: go.Figure, threshold: float) -> None:
     figure.add_vline(
-        x=threshold, line_dash="dash", line_color=FLAGGED_COLOUR,
+        x=threshold, line_dash="dash", line_color=LIGHT.flagged,
         annotation_text=f"threshold {threshold:.4f}",
         annotation_position="top left" if threshold > 0.5 else "top right",
     )  # fmt: skip

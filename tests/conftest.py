@@ -15,8 +15,8 @@ from sqlalchemy.engine import make_url
 
 from fraudstream.config import child_environment, export, load_settings
 from fraudstream.stack import Stack
-from fraudstream.store import reads
 from fraudstream.store.migrate import migrate
+from fraudstream.store.reads.snapshot import open_engine
 from tests.support.browsing import Dashboard, Watch, browser_executable
 from tests.support.databases import fresh_databases
 
@@ -84,7 +84,7 @@ def database(new_database: Callable[[], str]) -> str:
 @pytest.fixture
 def engine(database: str) -> Iterator[Engine]:
     """A database with tables and no rows, as the dashboard reads it."""
-    engine = reads.open_engine(make_url(database))
+    engine = open_engine(make_url(database))
     migrate(engine)
     yield engine
     engine.dispose()

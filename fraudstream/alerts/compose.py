@@ -141,7 +141,7 @@ def _card(transaction: FlaggedTransaction, dashboard_url: str, tz: ZoneInfo) -> 
     )
     return _Card(
         amount=_money(transaction.amount),
-        link=f"{dashboard_url}/?transaction={quote(transaction.transaction_id, safe='', errors='replace')}",
+        link=f"{dashboard_url}/transaction?id={quote(transaction.transaction_id, safe='', errors='replace')}",
         details=tuple((label, "(missing)" if value is None else harmless(value)) for label, value in details),
     )
 

@@ -13,14 +13,23 @@ from playwright.sync_api import Page, expect
 from sqlalchemy import Engine, text
 from sqlalchemy.engine import make_url
 
-from fraudstream.store import reads
 from fraudstream.store.migrate import migrate
+from fraudstream.store.reads.snapshot import open_engine
 from fraudstream.store.status import set_status
 from tests.support.browsing import WITHIN_A_REFRESH_MS, Dashboard
 from tests.support.relay import Relay
 from tests.support.transactions import Judged, random_transactions, store
 
 NOON = datetime.fromisoformat("2026-03-01 12:00:00")
+
+
+TITLES = {
+    "alerts": "Alerts",
+    "transaction": "Transaction",
+    "user": "User",
+    "rules": "Rules & model",
+    "pipeline": "Pipeline",
+}
 
 
 @dataclass(frozen=True)
@@ -56,7 +65,7 @@ class Filled:
 @pytest.fixture(scope="module")
 def filled(new_database: Callable[[], str], start_dashboard: Callable[..., str]) -> Iterator[Filled]:
     url = new_database()
-    engine = reads.open_engine(make_url(url))
+    engine = open_engine(make_url(url))
     migrate(engine)
     store(engine, random_transactions(3000, seed=11, start=NOON), duplicates=12, rejected=34)
     set_status(engine, "alerts", "warning", "Alerts wait: no sender or recipient set")
@@ -93,6 +102,21 @@ def test_the_filter_is_in_the_address_and_comes_back_from_it(filled: Filled, das
     dashboard.page.reload()
     dashboard.expect_kpis(**expected)
     expect(dashboard.page.get_by_role("checkbox", name="Fraud only")).to_be_checked()
+
+
+def test_the_link_of_an_older_mail_leads_to_its_transaction(filled: Filled, dashboard: Dashboard):
+    dashboard.page.goto(f"{filled.address}/?transaction=a%20b%26c%3Cb%3E")
+    expect(dashboard.page.get_by_role("heading", name="Transaction", exact=True)).to_be_visible()
+    expect(dashboard.page).to_have_url(re.compile(r"/transaction\?id=a(\+|%20)b%26c%3Cb%3E$"))
+
+
+@pytest.mark.parametrize("path", ["alerts", "transaction", "user", "rules", "pipeline"])
+def test_each_page_has_an_address_of_its_own(filled: Filled, dashboard: Dashboard, path: str):
+    dashboard.page.goto(f"{filled.address}/{path}")
+    shown = dashboard.page.get_by_test_id("stSidebarNav").get_by_role("link", name=TITLES[path])
+    expect(shown).to_have_attribute("aria-current", "page")
+    expect(dashboard.page.get_by_role("heading", level=1)).to_be_visible()
+    expect(dashboard.page.get_by_test_id("stException")).to_have_count(0)
 
 
 def test_a_city_that_nobody_was_in_finds_nothing_and_says_so(filled: Filled, dashboard: Dashboard):
@@ -153,7 +177,7 @@ def test_from_no_tables_to_live_rows_without_a_reload(
     expect(page.get_by_text("The tables do not exist yet").first).to_be_visible()
     expect(page.get_by_text("Start data_cleaning.py: it creates them")).to_be_visible()
 
-    engine = reads.open_engine(make_url(database))
+    engine = open_engine(make_url(database))
     migrate(engine)
     expect(page.get_by_text("No transactions yet.")).to_be_visible(timeout=WITHIN_A_REFRESH_MS)
     dashboard.expect_kpis(total_transactions="0", fraud_rate="–")

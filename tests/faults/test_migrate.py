@@ -26,11 +26,12 @@ from fraudstream import store
 from fraudstream.feature_record import unpack
 from fraudstream.features import FEATURE_NAMES
 from fraudstream.history import code_of
-from fraudstream.store import reads
 from fraudstream.store.engine import make_engine
 from fraudstream.store.locks import database_lock
 from fraudstream.store.migrate import NewerDatabase, migrate
 from fraudstream.store.progress import Progress, read_progress
+from fraudstream.store.reads.overview import Filter, read_overview
+from fraudstream.store.reads.snapshot import NewerTables, open_engine
 from fraudstream.store.tables import metadata
 from fraudstream.topic import ensure_topic
 from tests.support.jobs import run_script, running_job
@@ -331,8 +332,8 @@ def test_a_newer_database_is_refused_by_whoever_would_use_it(
         assert each.returncode == 1, f"{words}: {said}"
         assert "revision 9999, which this version of fraudstream does not know" in said, f"{words}: {said}"
         assert "Traceback" not in said
-    with pytest.raises(reads.NewerTables, match=r"^The database is at revision 9999"):
-        reads.read_overview(reads.open_engine(make_url(database)), reads.Filter())
+    with pytest.raises(NewerTables, match=r"^The database is at revision 9999"):
+        read_overview(open_engine(make_url(database)), Filter())
     assert revisions(engine) == ["9999"]
 
 

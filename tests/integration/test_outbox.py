@@ -367,7 +367,7 @@ def test_mails_arrive_with_the_right_content(engine: Engine, server: MailServer)
     assert "<script" not in html
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in html
     assert "2025-01-15 10:20:30 Africa/Cairo" in html
-    assert 'href="http://dashboard.example/?transaction=%3Cb%3E1"' in html
+    assert 'href="http://dashboard.example/transaction?id=%3Cb%3E1"' in html
     assert outbox.pending(engine) == outbox.Counts(waiting=0, held=0, sending=0, sent=2, failed=0)
 
 

@@ -12,9 +12,10 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.engine import make_url
 
-from fraudstream.store import reads
 from fraudstream.store.migrate import migrate
-from fraudstream.store.reads import Filter, Overview, read_overview
+from fraudstream.store.reads import overview as reads
+from fraudstream.store.reads.overview import Filter, Overview, read_overview
+from fraudstream.store.reads.snapshot import AccessRefused, DatabaseAway, TablesMissing, open_engine
 from tests.support.ports import free_port
 from tests.support.transactions import Judged, random_transactions, store
 
@@ -42,7 +43,7 @@ class Filled:
 
 @pytest.fixture(scope="module")
 def filled(new_database: Callable[[], str]) -> Iterator[Filled]:
-    engine = reads.open_engine(make_url(new_database()))
+    engine = open_engine(make_url(new_database()))
     migrate(engine)
     store(engine, random_transactions(1500, seed=1, start=START), duplicates=7, rejected=5)
     late = random_transactions(200, seed=2, start=LATE, days=0.5, prefix="late")
@@ -214,23 +215,23 @@ def test_one_overview_is_of_one_moment(engine, monkeypatch):
 
 
 def test_missing_tables_are_named(database):
-    engine = reads.open_engine(make_url(database))
-    with pytest.raises(reads.TablesMissing, match=r"Start data_cleaning\.py"):
+    engine = open_engine(make_url(database))
+    with pytest.raises(TablesMissing, match=r"Start data_cleaning\.py"):
         read_overview(engine, Filter())
 
 
 def test_a_server_that_is_away_is_named_with_its_address():
     closed_port = free_port()
     url = make_url(f"mysql+mysqlconnector://someone:top-secret@127.0.0.1:{closed_port}/transactions")
-    with pytest.raises(reads.DatabaseAway, match=f"127.0.0.1:{closed_port}.*MYSQL_URL") as caught:
-        read_overview(reads.open_engine(url), Filter())
+    with pytest.raises(DatabaseAway, match=f"127.0.0.1:{closed_port}.*MYSQL_URL") as caught:
+        read_overview(open_engine(url), Filter())
     assert "top-secret" not in str(caught.value)
 
 
 def test_a_refused_account_is_named_without_its_password(database):
     url = make_url(database).set(username="nobody", password="top-secret")
-    with pytest.raises(reads.AccessRefused, match=r"account nobody.*MYSQL_PASSWORD") as caught:
-        read_overview(reads.open_engine(url), Filter())
+    with pytest.raises(AccessRefused, match=r"account nobody.*MYSQL_PASSWORD") as caught:
+        read_overview(open_engine(url), Filter())
     assert "top-secret" not in str(caught.value)
 
 

@@ -23,6 +23,7 @@ REFRESH_MS = 10_000
 # A refresh, on a machine that is busy with other tests.
 WITHIN_A_REFRESH_MS = REFRESH_MS + 15_000
 _STOP_S = 10
+_PROBE = re.compile(r"127\.0\.0\.1:\d+/[a-z]+/_stcore/(health|host-config)$")
 
 
 def browser_executable() -> Path | None:
@@ -91,7 +92,8 @@ class Watch:
             route.continue_()
 
     def _console(self, message: ConsoleMessage) -> None:
-        if message.type == "error":
+        # Opened at a page's address, Streamlit asks first whether its server lives below that: it does not.
+        if message.type == "error" and not _PROBE.search(message.location["url"]):
             self.complaints.append(f"console error: {message.text}")
 
 

@@ -179,8 +179,8 @@ def test_the_link_leads_to_exactly_this_transaction(identity: str):
 
     assert len(links) == 2
     split = urlsplit(links[0])
-    assert f"{split.scheme}://{split.netloc}{split.path}" == f"{DASHBOARD}/"
-    assert parse_qs(split.query, strict_parsing=True) == {"transaction": [identity]}
+    assert f"{split.scheme}://{split.netloc}{split.path}" == f"{DASHBOARD}/transaction"
+    assert parse_qs(split.query, strict_parsing=True) == {"id": [identity]}
     assert not split.fragment
     assert links[1] == DASHBOARD
 

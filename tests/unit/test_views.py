@@ -9,7 +9,9 @@ from zoneinfo import ZoneInfo
 import pandas as pd
 import pytest
 
-from fraudstream import views
+from fraudstream.views import overview as views
+from fraudstream.views.palette import LIGHT
+from fraudstream.views.texts import share, short_money, shown_of
 
 NOON = datetime.fromisoformat("2026-03-01 12:00:00")
 
@@ -27,7 +29,7 @@ NOON = datetime.fromisoformat("2026-03-01 12:00:00")
     ],
 )
 def test_share(part, whole, text):
-    assert views.share(part, whole) == text
+    assert share(part, whole) == text
 
 
 @pytest.mark.parametrize(
@@ -43,7 +45,7 @@ def test_share(part, whole, text):
     ],
 )
 def test_an_amount_is_exact_as_long_as_it_fits_its_box(amount, text):
-    assert views.short_money(Decimal(amount)) == text
+    assert short_money(Decimal(amount)) == text
 
 
 def test_kpis_of_no_transactions_divide_by_nothing():
@@ -66,8 +68,8 @@ def test_cities_of_the_filter_are_told_from_its_own_words():
 
 
 def test_shown_of():
-    assert views.shown_of(100, 12_345) == "Showing 100 of 12,345"
-    assert views.shown_of(37, 37) == "Showing all 37"
+    assert shown_of(100, 12_345) == "Showing 100 of 12,345"
+    assert shown_of(37, 37) == "Showing all 37"
 
 
 def test_filter_text():
@@ -102,7 +104,7 @@ def test_tables_say_missing_and_why_in_words():
             '[{"code": "AMOUNT_OVER_2000", "amount": 2410.0, "limit": 2000.0}]',
         ),
     )
-    feed = views.feed_table(transactions).data
+    feed = views.feed_table(transactions, LIGHT).data
     assert feed["Location"].tolist() == ["(missing)", "Giza"]
     assert feed["Flagged"].tolist() == ["", "flagged"]
     assert feed["Amount"].map("{:,.2f}".format).tolist() == ["999,999,999,999.99", "2,410.00"]
@@ -110,13 +112,13 @@ def test_tables_say_missing_and_why_in_words():
 
 
 def test_flagged_rows_of_the_feed_stand_out():
-    html = views.feed_table(_transactions(("T1", "U", Decimal(1), "Giza", "YES", "[]"))).to_html()
+    html = views.feed_table(_transactions(("T1", "U", Decimal(1), "Giza", "YES", "[]")), LIGHT).to_html()
     assert "background-color" in html
 
 
 def test_timeline_height_is_all_and_its_lower_part_the_flagged():
     frame = pd.DataFrame({"start": [pd.Timestamp(NOON)], "transactions": [1200], "flagged": [30]})
-    flagged, rest = views.timeline_figure(frame, "hour", fraud_only=False).data
+    flagged, rest = views.timeline_figure(frame, "hour", LIGHT, fraud_only=False).data
     assert (flagged.name, list(flagged.y)) == ("Flagged", [30])
     assert (rest.name, list(rest.y)) == ("Not flagged", [1170])
     assert rest.customdata[0] == "2026-03-01 12:00<br>1,200 transactions<br>30 flagged (2.5%)"
@@ -124,14 +126,16 @@ def test_timeline_height_is_all_and_its_lower_part_the_flagged():
 
 def test_timeline_of_flagged_only_has_no_other_bars():
     frame = pd.DataFrame({"start": [pd.Timestamp(NOON)], "transactions": [30], "flagged": [30]})
-    assert [bars.name for bars in views.timeline_figure(frame, "day", fraud_only=True).data] == ["Flagged"]
+    assert [bars.name for bars in views.timeline_figure(frame, "day", LIGHT, fraud_only=True).data] == [
+        "Flagged"
+    ]
 
 
 @pytest.mark.parametrize("figure", [views.most_flagged_figure, views.flagged_share_figure])
 def test_equal_date_like_and_hostile_names_are_bars_of_their_own(figure):
     names = ["", "(missing)", "2026-03-01", "12", "<b>x</b>", "a very long name of a merchant"]
     frame = pd.DataFrame({"name": names, "transactions": 10, "flagged": 5})
-    drawn = figure(frame)
+    drawn = figure(frame, LIGHT)
     assert list(drawn.data[0].y) == [0, 1, 2, 3, 4, 5]
     assert list(drawn.layout.yaxis.ticktext) == [
         "(missing)",
@@ -147,15 +151,15 @@ def test_equal_date_like_and_hostile_names_are_bars_of_their_own(figure):
 
 def test_bar_texts():
     frame = pd.DataFrame({"name": ["Cairo"], "transactions": [1400], "flagged": [70]})
-    assert list(views.most_flagged_figure(frame).data[0].text) == ["70 (5.0%)"]
-    assert list(views.flagged_share_figure(frame).data[0].text) == ["5.0% of 1,400"]
+    assert list(views.most_flagged_figure(frame, LIGHT).data[0].text) == ["70 (5.0%)"]
+    assert list(views.flagged_share_figure(frame, LIGHT).data[0].text) == ["5.0% of 1,400"]
 
 
 def test_figures_of_nothing_can_be_drawn():
     nothing = pd.DataFrame({"start": pd.to_datetime([]), "name": [], "transactions": [], "flagged": []})
-    assert len(views.timeline_figure(nothing, "hour", fraud_only=False).data[0].x) == 0
-    assert len(views.most_flagged_figure(nothing).data[0].x) == 0
-    assert len(views.flagged_share_figure(nothing).data[0].x) == 0
+    assert len(views.timeline_figure(nothing, "hour", LIGHT, fraud_only=False).data[0].x) == 0
+    assert len(views.most_flagged_figure(nothing, LIGHT).data[0].x) == 0
+    assert len(views.flagged_share_figure(nothing, LIGHT).data[0].x) == 0
 
 
 def test_a_cut_ranking_says_so():

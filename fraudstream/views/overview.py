@@ -1,16 +1,10 @@
-"""What the dashboard shows, as text, tables and figures; nothing of Streamlit, SQL or the clock.
-
-Names come from the outside: figures get them escaped (Plotly reads a subset of HTML in labels), tables
-hold them as they are. A missing name is None or "" and shown as "(missing)". Times are local time in the
-setting TZ, unless said otherwise.
-"""
+"""The overview in numbers, tables and figures."""
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 from zoneinfo import ZoneInfo
 
@@ -19,30 +13,27 @@ import plotly.graph_objects as go
 from pandas.io.formats.style import Styler
 
 from fraudstream.rules import in_words
+from fraudstream.views.figures import GAP_TO_LABELS, layout, named_bars, whole_numbers
+from fraudstream.views.palette import Palette
+from fraudstream.views.texts import (
+    MISSING,
+    count,
+    local,
+    money,
+    name_or_missing,
+    share,
+    share_of,
+    short_money,
+)
 
-MISSING = "(missing)"
 ALL_CITIES = "All cities"
-NO_VALUE = "–"
 NO_TRANSACTIONS = (
     "**No transactions yet.** Start `data_cleaning.py` and `producer_from_csv.py`, in either order. "
     "This page fills by itself."
 )
 NO_MATCH = "**No transaction matches the filter.** Choose another city, or untick *Fraud only*."
 
-# Blue and vermilion of the palette by Okabe and Ito, which the colour-blind can tell apart.
-PLAIN_COLOUR = "#6FA8D3"
-FLAGGED_COLOUR = "#D55E00"
-_FLAGGED_ROW = "background-color: #FDEBDD"
-_GRID_COLOUR = "#E3E8EE"
-_TEXT_COLOUR = "#1F2A37"
-
-_LONGEST_LABEL = 16
-_LONGEST_SHOWN_EXACTLY = Decimal(10_000_000)
-_SCALES = ((Decimal(10) ** 12, "trillion"), (Decimal(10) ** 9, "billion"), (Decimal(10) ** 6, "million"))
-_ROOM_FOR_BAR_TEXT = 2.0
 _TIMELINE_HEIGHT = 260
-_BARS_HEIGHT = 300
-_GAP_TO_LABELS = {"ticks": "outside", "ticklen": 6, "tickcolor": "rgba(0,0,0,0)"}
 _STEP_MS: dict[str, float | str] = {"hour": 3_600_000, "day": 86_400_000, "month": "M1"}
 _STEP_FORMAT = {"hour": "%Y-%m-%d %H:00", "day": "%Y-%m-%d", "month": "%Y-%m"}
 
@@ -70,42 +61,6 @@ def kpis(*, transactions: int, flagged: int, amount_at_risk: Decimal, locations:
     ]
 
 
-def count(number: int) -> str:
-    return f"{number:,}"
-
-
-def money(amount: Decimal) -> str:
-    return f"{amount:,.2f}"
-
-
-def short_money(amount: Decimal) -> str:
-    """Exact up to ten million, then in millions, billions or trillions with two decimals, cut not rounded."""
-    if abs(amount) < _LONGEST_SHOWN_EXACTLY:
-        return money(amount)
-    unit, name = next((unit, name) for unit, name in _SCALES if abs(amount) >= unit)
-    return f"{int(amount / unit * 100) / 100:,.2f} {name}"
-
-
-def share(part: int, whole: int) -> str:
-    """A percentage with one decimal; what is not 0 or all never reads as 0% or 100%; of nothing: a dash."""
-    if whole == 0:
-        return NO_VALUE
-    percent = 100 * part / whole
-    if 0 < percent < 0.1:
-        return "<0.1%"
-    if 99.9 < percent < 100:
-        return ">99.9%"
-    return f"{percent:.1f}%"
-
-
-def share_of(part: int, whole: int) -> str:
-    return f"{share(part, whole)} of {count(whole)}"
-
-
-def name_or_missing(name: str | None) -> str:
-    return name or MISSING
-
-
 def city_label(city: str | None) -> str:
     """How a city reads in the filter: None is all. A city that is called like one of ours is quoted."""
     if city is None:
@@ -117,10 +72,6 @@ def period_text(period: tuple[datetime, datetime] | None) -> str:
     if period is None:
         return "no transactions yet"
     return "from {:%Y-%m-%d %H:%M}\nto {:%Y-%m-%d %H:%M}".format(*period)
-
-
-def shown_of(shown: int, total: int) -> str:
-    return f"Showing all {count(total)}" if shown == total else f"Showing {count(shown)} of {count(total)}"
 
 
 def filter_text(city: str | None, fraud_only: bool) -> str:
@@ -137,7 +88,7 @@ def component_texts(components: pd.DataFrame, zone: ZoneInfo) -> list[str]:
     """What each part of the pipeline last said: columns component, state, message, updated_at (UTC)."""
     said = components[["component", "state", "message", "updated_at"]].itertuples(index=False, name=None)
     return [
-        f"{component}: {state}\n{message}\n{_local(updated_at, zone):%Y-%m-%d %H:%M}"
+        f"{component}: {state}\n{message}\n{local(updated_at, zone):%Y-%m-%d %H:%M}"
         for component, state, message, updated_at in said
     ]
 
@@ -148,11 +99,11 @@ def most_flagged_caption(shown: int, groups: int, things: str) -> str:
     return number if shown < groups else "Number and share of flagged transactions"
 
 
-def feed_table(transactions: pd.DataFrame) -> Styler:
+def feed_table(transactions: pd.DataFrame, palette: Palette) -> Styler:
     """The live feed: Time, Transaction, User, Amount, Location, Device, Merchant, Flagged."""
     table = _readable(transactions)
     table["Flagged"] = (transactions["Is_Fraud"] == "YES").map({True: "flagged", False: ""})
-    return table.style.apply(_colour_flagged, axis=1)
+    return table.style.apply(_colour_flagged, axis=1, style=f"background-color: {palette.flagged_row}")
 
 
 def flagged_table(transactions: pd.DataFrame) -> pd.DataFrame:
@@ -160,14 +111,14 @@ def flagged_table(transactions: pd.DataFrame) -> pd.DataFrame:
     return _readable(transactions).assign(Reasons=[in_words(reasons) for reasons in transactions["reasons"]])
 
 
-def timeline_figure(frame: pd.DataFrame, step: str, *, fraud_only: bool) -> go.Figure:
+def timeline_figure(frame: pd.DataFrame, step: str, palette: Palette, *, fraud_only: bool) -> go.Figure:
     """Bars of `step` (hour, day, month): flagged ones below, the others on top, so that the height is all.
 
     `frame` has the columns start, transactions, flagged.
     """
     hover = _timeline_hover(frame, step)
     rest = frame["transactions"] - frame["flagged"]
-    series = [("Flagged", frame["flagged"], FLAGGED_COLOUR), ("Not flagged", rest, PLAIN_COLOUR)]
+    series = [("Flagged", frame["flagged"], palette.flagged), ("Not flagged", rest, palette.plain)]
     figure = go.Figure(
         [
             _timeline_bars(name, frame["start"], heights, colour, step, hover)
@@ -175,7 +126,7 @@ def timeline_figure(frame: pd.DataFrame, step: str, *, fraud_only: bool) -> go.F
         ]
     )
     figure.update_layout(
-        **_layout(_TIMELINE_HEIGHT),
+        **layout(_TIMELINE_HEIGHT, palette),
         barmode="stack",
         bargap=0.1,
         hovermode="x",
@@ -183,43 +134,30 @@ def timeline_figure(frame: pd.DataFrame, step: str, *, fraud_only: bool) -> go.F
         legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"},
         uirevision="timeline",
     )
-    figure.update_xaxes(type="date", showgrid=False, automargin=True, **_GAP_TO_LABELS)
+    figure.update_xaxes(type="date", showgrid=False, automargin=True, **GAP_TO_LABELS)
     figure.update_yaxes(
         title={"text": f"Transactions per {step}", "font": {"size": 13}},
-        **_whole_numbers(frame["transactions"]),
+        **whole_numbers(frame["transactions"], palette),
     )
     return figure
 
 
-def most_flagged_figure(frame: pd.DataFrame) -> go.Figure:
+def most_flagged_figure(frame: pd.DataFrame, palette: Palette) -> go.Figure:
     """Horizontal bars of the flagged transactions; columns name, transactions, flagged; first row on top."""
     texts = [
         f"{count(flagged)} ({share(flagged, transactions)})"
         for flagged, transactions in zip(frame["flagged"], frame["transactions"], strict=True)
     ]
-    return _named_bars(frame, frame["flagged"].tolist(), texts)
+    return named_bars(frame, frame["flagged"].tolist(), texts, palette)
 
 
-def flagged_share_figure(frame: pd.DataFrame) -> go.Figure:
+def flagged_share_figure(frame: pd.DataFrame, palette: Palette) -> go.Figure:
     """Horizontal bars of the flagged share; columns as in `most_flagged_figure`."""
     texts = [
         share_of(flagged, transactions)
         for flagged, transactions in zip(frame["flagged"], frame["transactions"], strict=True)
     ]
-    return _named_bars(frame, (frame["flagged"] / frame["transactions"]).tolist(), texts)
-
-
-def plotly_text(text: str) -> str:
-    """The text as Plotly shows it letter by letter: markup in it stays visible and does nothing."""
-    return html.escape(text, quote=False)
-
-
-def shortened(text: str, longest: int = _LONGEST_LABEL) -> str:
-    return text if len(text) <= longest else text[: longest - 1] + "…"
-
-
-def _local(utc: datetime, zone: ZoneInfo) -> datetime:
-    return utc.replace(tzinfo=UTC).astimezone(zone)
+    return named_bars(frame, (frame["flagged"] / frame["transactions"]).tolist(), texts, palette)
 
 
 def _readable(transactions: pd.DataFrame) -> pd.DataFrame:
@@ -234,8 +172,8 @@ def _readable(transactions: pd.DataFrame) -> pd.DataFrame:
     )
 
 
-def _colour_flagged(row: pd.Series) -> list[str]:
-    return [_FLAGGED_ROW if row["Flagged"] else ""] * len(row)
+def _colour_flagged(row: pd.Series, style: str) -> list[str]:
+    return [style if row["Flagged"] else ""] * len(row)
 
 
 def _timeline_hover(frame: pd.DataFrame, step: str) -> list[str]:
@@ -261,64 +199,3 @@ def _timeline_bars(
         customdata=hover,
         hovertemplate="%{customdata}<extra></extra>",
     )
-
-
-def _named_bars(frame: pd.DataFrame, lengths: Sequence[float], texts: Sequence[str]) -> go.Figure:
-    """Bars at 0, 1, 2, … with their names as tick texts: equal or date-like names stay bars of their own."""
-    names = [name_or_missing(name) for name in frame["name"]]
-    positions = list(range(len(names)))
-    hover = [
-        f"{plotly_text(name)}<br>{count(flagged)} of {count(transactions)} flagged"
-        for name, flagged, transactions in zip(names, frame["flagged"], frame["transactions"], strict=True)
-    ]
-    figure = go.Figure(
-        go.Bar(
-            x=lengths,
-            y=positions,
-            orientation="h",
-            text=texts,
-            textposition="outside",
-            cliponaxis=False,
-            marker={"color": FLAGGED_COLOUR},
-            customdata=hover,
-            hovertemplate="%{customdata}<extra></extra>",
-        )
-    )
-    figure.update_layout(**_layout(_BARS_HEIGHT), bargap=0.35)
-    longest = max([*lengths, 0]) or 1
-    figure.update_xaxes(visible=False, range=[0, longest * _ROOM_FOR_BAR_TEXT], fixedrange=True)
-    figure.update_yaxes(
-        tickvals=positions,
-        ticktext=[plotly_text(shortened(name)) for name in names],
-        range=[max(len(names), 5) - 0.5, -0.5],
-        automargin=True,
-        fixedrange=True,
-        **_GAP_TO_LABELS,
-        showgrid=False,
-        zeroline=False,
-    )
-    return figure
-
-
-def _layout(height: int) -> dict[str, object]:
-    return {
-        "height": height,
-        "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
-        "paper_bgcolor": "rgba(0,0,0,0)",
-        "plot_bgcolor": "rgba(0,0,0,0)",
-        "font": {"color": _TEXT_COLOUR, "size": 13},
-        "hoverlabel": {"align": "left", "namelength": -1},
-    }
-
-
-def _whole_numbers(heights: pd.Series) -> dict[str, object]:
-    """No ticks at 0.5 transactions where the bars are low."""
-    few = len(heights) == 0 or heights.max() < 5
-    return {
-        "rangemode": "tozero",
-        "tickformat": ",d",
-        "gridcolor": _GRID_COLOUR,
-        "automargin": True,
-        **_GAP_TO_LABELS,
-        **({"dtick": 1} if few else {}),
-    }

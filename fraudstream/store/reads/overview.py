@@ -7,21 +7,16 @@ only the hours that the rollup names are read.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal
 
 import pandas as pd
-from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, and_, case, event, func, or_, select
-from sqlalchemy.engine import URL
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy import ColumnElement, Connection, Engine, and_, case, func, or_, select
 
-from fraudstream.store.engine import make_engine
-from fraudstream.store.errors import ACCESS_DENIED, MISSING, errno, tls_refused
-from fraudstream.store.migrate import NewerDatabase, refuse_newer
+from fraudstream.store.reads.frames import Statement, one, read_frame, whole_counts
+from fraudstream.store.reads.snapshot import snapshot
 from fraudstream.store.tables import (
     alerts,
     clean_data,
@@ -39,48 +34,10 @@ MERCHANT_ROWS = 5
 MERCHANT_MIN_TRANSACTIONS = 20
 MOST_CITIES = 500
 
-_ANSWER_TIMEOUT_S = 10
 _HOURS_SHOWN_BY_HOUR = timedelta(days=14)
 _DAYS_SHOWN_BY_DAY = timedelta(days=3 * 365)
 
 Step = Literal["hour", "day", "month"]
-Statement = Select[*tuple[Any, ...]]
-
-
-class DatabaseProblem(Exception):
-    """The dashboard cannot be filled; the text says what is wrong and what to do. It holds no password."""
-
-    title = "The database cannot be read"
-
-
-class DatabaseAway(DatabaseProblem):
-    """The server does not answer."""
-
-    title = "The database is away"
-
-
-class AccessRefused(DatabaseProblem):
-    """The server answers and does not let this account in, or not at these tables."""
-
-    title = "The database refuses the account"
-
-
-class UnsafeConnection(DatabaseProblem):
-    """The connection is not encrypted, or the server is not shown to be the right one."""
-
-    title = "The connection to the database is not safe"
-
-
-class TablesMissing(DatabaseProblem):
-    """The database, a table or a column is not there: the job never ran, or is another version."""
-
-    title = "The tables do not exist yet"
-
-
-class NewerTables(DatabaseProblem):
-    """A newer version has brought the database to a form that this one does not know."""
-
-    title = "The database is of a newer version"
 
 
 @dataclass(frozen=True)
@@ -159,22 +116,6 @@ class Overview:
     pipeline: Pipeline
 
 
-def open_engine(url: URL) -> Engine:
-    """An engine for a process that loads pyarrow first and reads little; a silent server is given up."""
-    engine = make_engine(url, pure_python=True)
-
-    @event.listens_for(engine, "do_connect")
-    def _limit_waiting(_dialect: Any, _record: Any, _arguments: Any, parameters: dict[str, Any]) -> None:
-        parameters["read_timeout"] = parameters["write_timeout"] = _ANSWER_TIMEOUT_S
-
-    return engine
-
-
-def server_of(url: URL) -> str:
-    """Host and port, without account or password."""
-    return f"{url.host}:{url.port or 3306}"
-
-
 def read_overview(engine: Engine, chosen: Filter) -> Overview:
     """Everything on the page as of one moment. Raises DatabaseProblem."""
     with snapshot(engine) as connection:
@@ -192,20 +133,6 @@ def read_overview(engine: Engine, chosen: Filter) -> Overview:
         )
 
 
-@contextmanager
-def snapshot(engine: Engine) -> Iterator[Connection]:
-    """A connection that sees the database as of its first read. Raises DatabaseProblem."""
-    try:
-        with engine.connect() as connection:
-            connection.execution_options(isolation_level="REPEATABLE READ")
-            refuse_newer(connection)
-            yield connection
-    except NewerDatabase as error:
-        raise NewerTables(f"{str(error)[0].upper()}{str(error)[1:]}.") from error
-    except DBAPIError as error:
-        raise _problem(error, engine.url) from error
-
-
 def cities(connection: Connection) -> tuple[str, ...]:
     """The locations that there are, "" for a missing one, in order; of very many the busiest."""
     name = rollup_hourly.c.Location
@@ -221,7 +148,7 @@ def period(connection: Connection) -> tuple[datetime, datetime] | None:
 
 def totals(connection: Connection, chosen: Filter) -> Totals:
     name = rollup_hourly.c.Location
-    row = _one(
+    row = one(
         connection,
         select(
             func.coalesce(_transactions(), 0).label("transactions"),
@@ -243,8 +170,8 @@ def timeline(connection: Connection, chosen: Filter) -> Timeline:
         .group_by(start)
         .order_by(start)
     )
-    frame = _counts(_frame(connection, statement))
-    return Timeline(step, frame.assign(start=pd.to_datetime(frame["start"])))
+    counted = whole_counts(read_frame(connection, statement))
+    return Timeline(step, counted.assign(start=pd.to_datetime(counted["start"])))
 
 
 def by_location(connection: Connection, chosen: Filter) -> Ranking:
@@ -283,12 +210,12 @@ def newest(connection: Connection, chosen: Filter, rows: int) -> pd.DataFrame:
         .order_by(clean_data.c.Time.desc(), clean_data.c.TransactionID.desc())
         .limit(rows)
     )
-    return _frame(connection, statement)
+    return read_frame(connection, statement)
 
 
 def pipeline(connection: Connection) -> Pipeline:
     """Counts over all topics, what waits in the outbox, and what each component last said."""
-    counted = _one(
+    counted = one(
         connection,
         select(
             func.coalesce(func.sum(pipeline_totals.c.stored), 0).label("stored"),
@@ -305,7 +232,7 @@ def pipeline(connection: Connection) -> Pipeline:
         rejected=int(counted.rejected),
         alerts_waiting=connection.scalar(waiting) or 0,
         mails_failed=connection.scalar(failed) or 0,
-        components=_frame(connection, said),
+        components=read_frame(connection, said),
     )
 
 
@@ -391,9 +318,9 @@ def _most_flagged(connection: Connection, name: ColumnElement[Any], city: str | 
 
 
 def _ranking(connection: Connection, statement: Statement) -> Ranking:
-    frame = _counts(_frame(connection, statement))
-    groups = int(frame["groups"].iloc[0]) if len(frame) else 0
-    return Ranking(frame.drop(columns="groups"), groups)
+    counted = whole_counts(read_frame(connection, statement))
+    groups = int(counted["groups"].iloc[0]) if len(counted) else 0
+    return Ranking(counted.drop(columns="groups"), groups)
 
 
 def _newest_hours(connection: Connection, chosen: Filter, rows: int) -> list[datetime]:
@@ -418,69 +345,3 @@ def _newest_hours(connection: Connection, chosen: Filter, rows: int) -> list[dat
 def _within(hours: list[datetime]) -> ColumnElement[bool]:
     time = clean_data.c.Time
     return or_(*(and_(time >= hour, time < hour + timedelta(hours=1)) for hour in hours))
-
-
-def _one(connection: Connection, statement: Statement) -> Row[*tuple[Any, ...]]:
-    return connection.execute(statement).one()
-
-
-def _frame(connection: Connection, statement: Statement) -> pd.DataFrame:
-    result = connection.execute(statement)
-    return pd.DataFrame([tuple(row) for row in result], columns=list(result.keys()))
-
-
-def _counts(frame: pd.DataFrame) -> pd.DataFrame:
-    """MySQL's sums are decimals; counts are whole numbers."""
-    sums = [name for name in ("transactions", "flagged") if name in frame]
-    return frame.astype(dict.fromkeys(sums, "int64"))
-
-
-_NO_SERVER = frozenset(
-    {
-        1040,
-        1053,
-        1152,
-        1158,
-        1159,
-        1160,
-        1161,
-        1203,
-        1226,
-        1927,
-        2002,
-        2003,
-        2005,
-        2006,
-        2013,
-        2055,
-        3024,
-        4031,
-    }
-)
-
-
-def _problem(error: DBAPIError, url: URL) -> Exception:
-    """What a failed read means to the one who looks at the page; an error of the code's own stays one."""
-    number = errno(error)
-    server = server_of(url)
-    if tls_refused(error):
-        return UnsafeConnection(
-            f"The database at {server} has no certificate that MYSQL_SSL_CA vouches for. Correct "
-            "MYSQL_SSL_CA, or MYSQL_URL to the name for which the certificate was made."
-        )
-    if number in ACCESS_DENIED:
-        return AccessRefused(
-            f"The database at {server} refuses the account {url.username} (database {url.database}). "
-            "Check MYSQL_USER and MYSQL_PASSWORD, or DASHBOARD_MYSQL_USER and DASHBOARD_MYSQL_PASSWORD "
-            "where these are set."
-        )
-    if number in MISSING:
-        return TablesMissing(
-            f"The database {url.database} at {server} does not hold the tables that this page reads. "
-            "Start data_cleaning.py: it creates them, and brings those of an older version up to date."
-        )
-    if number in _NO_SERVER or error.connection_invalidated:
-        return DatabaseAway(
-            f"The database at {server} does not answer. Start it, or correct MYSQL_URL if it is elsewhere."
-        )
-    return error
