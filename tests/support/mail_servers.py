@@ -18,6 +18,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from fraudstream.stack.ports import choose
+from tests.support.relay import Relay
 
 
 @dataclass(frozen=True)
@@ -39,15 +40,18 @@ class MailServer:
     """What the server answers, to be changed at any time, and what it has seen.
 
     `on_rcpt` maps an address to a reply; `drop_at` names the command ("RCPT", "DATA") after whose work
-    the connection is cut without an answer; a mail cut off at DATA counts as received. Where a login is
-    needed, `password` is anybody's.
+    the connection is cut without an answer; a mail cut off at DATA counts as received. With a `greylist`
+    who is not in it is put off, and then in it. Each command takes `command_delay_s`, DATA also
+    `data_delay_s`. Where a login is needed, `password` is anybody's.
     """
 
     on_mail: str = "250 OK"
     on_rcpt: dict[str, str] = field(default_factory=dict)
     on_data: str = "250 OK"
     drop_at: str | None = None
+    greylist: set[str] | None = None
     password: str = "right"
+    command_delay_s: float = 0.0
     data_delay_s: float = 0.0
     port: int = 0
     received: list[Received] = field(default_factory=list)
@@ -59,6 +63,7 @@ class MailServer:
     async def handle_MAIL(
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
+        await asyncio.sleep(self.command_delay_s)
         self.connections.add(session.peer)
         if self.on_mail.startswith("250"):
             envelope.mail_from = address
@@ -67,16 +72,17 @@ class MailServer:
     async def handle_RCPT(
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
+        await asyncio.sleep(self.command_delay_s)
         self.offered.append(address)
         if self.drop_at == "RCPT":
             _cut(server)
-        reply = self.on_rcpt.get(address, "250 OK")
+        reply = self._greylisted(address) or self.on_rcpt.get(address, "250 OK")
         if reply.startswith("250"):
             envelope.rcpt_tos.append(address)
         return reply
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
-        await asyncio.sleep(self.data_delay_s)
+        await asyncio.sleep(self.command_delay_s + self.data_delay_s)
         if self.on_data.startswith("250"):
             assert isinstance(envelope.content, bytes)
             self.received.append(Received(tuple(envelope.rcpt_tos), envelope.content))
@@ -84,6 +90,12 @@ class MailServer:
         if self.drop_at == "DATA":
             _cut(server)
         return self.on_data
+
+    def _greylisted(self, address: str) -> str | None:
+        if self.greylist is None or address in self.greylist:
+            return None
+        self.greylist.add(address)
+        return "451 greylisted, come back later"
 
     def authenticate(
         self, server: SMTP, session: Session, envelope: Envelope, mechanism: str, data: Any
@@ -99,6 +111,30 @@ class MailServer:
 def _cut(server: SMTP) -> None:
     assert server.transport is not None
     server.transport.abort()
+
+
+class MailDoor(Relay):
+    """The way to a mail server of 127.0.0.1: open, shut, or breaking down in the middle of a mail.
+
+    With `cut_after` a connection ends as soon as so many bytes of it have reached the server.
+    """
+
+    def __init__(self, server_port: int) -> None:
+        super().__init__("127.0.0.1", server_port)
+        self.cut_after: int | None = None
+
+    def _forward(self, client: socket.socket, server: socket.socket) -> None:
+        forwarded = 0
+
+        def count(data: bytes) -> None:
+            nonlocal forwarded
+            if self.cut_after is not None and forwarded + len(data) > self.cut_after:
+                server.sendall(data[: self.cut_after - forwarded])
+                raise ConnectionAbortedError
+            forwarded += len(data)
+
+        self._pump_in_background(client, server, count)
+        self._pump_in_background(server, client)
 
 
 @contextmanager

@@ -124,6 +124,10 @@ def test_one_transaction_says_what_when_who_and_why():
         assert f"{label + ':':<12} {value}" in lines
 
 
+def test_a_mail_that_is_composed_again_is_the_same_byte_for_byte():
+    assert composed(Flagged()).as_bytes() == composed(Flagged()).as_bytes()
+
+
 def test_headers_identify_the_mail_and_keep_auto_responders_silent():
     message = composed(Flagged())
 
