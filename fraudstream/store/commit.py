@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
 
-import numpy as np
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,6 +15,7 @@ from sqlalchemy import insert as plain_insert
 from sqlalchemy.dialects.mysql import Insert, insert
 
 from fraudstream.schema import FIELD_NAMES, KNOWN_NAMES, Outcome
+from fraudstream.store.bulk import insert_rows
 from fraudstream.store.offsets import StoredOffsets, lock_offsets, move_offsets
 from fraudstream.store.tables import (
     alerts,
@@ -29,8 +28,6 @@ from fraudstream.store.tables import (
 )
 
 METRICS_KEPT = timedelta(days=7)
-# Servers take statements of 16 MB and more; escaped, a byte may become two.
-_STATEMENT_BYTES = 4_000_000
 _VERDICT = ("Is_Fraud", "score", "reasons", "features")
 _POSITION = ("partition_id", "offset", "kafka_time")
 _ROLLUP_KEY = ("hour", *KNOWN_NAMES, "Is_Fraud")
@@ -133,17 +130,7 @@ def _insert_dead_letters(connection: Connection, rejected: pa.Table, batch: Batc
         "reason", rejected["rejection"]
     )
     same = {"topic": batch.topic, "topic_id": batch.topic_id, "rejected_at": now}
-    for part in _parts_by_size(columns):
-        _insert(connection, dead_letters, part, **same)
-
-
-def _parts_by_size(letters: pa.Table) -> Iterator[pa.Table]:
-    """Parts that fit into a statement: of original bytes, one record may have a megabyte and more."""
-    sizes = [pc.fill_null(pc.binary_length(letters[name]), 0) for name in ("key", "value")]
-    part = np.cumsum(pc.add(*sizes).to_numpy(), dtype=np.int64) // _STATEMENT_BYTES
-    starts = [0, *(np.flatnonzero(np.diff(part)) + 1).tolist(), len(letters)]
-    for start, end in itertools.pairwise(starts):
-        yield letters.slice(start, end - start)
+    _insert(connection, dead_letters, columns, **same)
 
 
 def _write_histories(connection: Connection, histories: pa.Table) -> None:
@@ -233,10 +220,9 @@ def _latency_ms(rows: pa.Table, now: datetime) -> dict[str, float]:
 
 def _insert(connection: Connection, into: Table | Insert, rows: pa.Table, **same: object) -> None:
     """Insert all rows, with `same` in every row; nothing happens where there are none."""
-    if len(rows) == 0:
-        return
-    statement = plain_insert(into) if isinstance(into, Table) else into
-    connection.execute(statement, [{**row, **same} for row in rows.to_pylist()])
+    for name, value in same.items():
+        rows = rows.append_column(name, pa.repeat(pa.scalar(value), len(rows)))
+    insert_rows(connection, plain_insert(into) if isinstance(into, Table) else into, rows)
 
 
 def _json(value: object) -> str:
