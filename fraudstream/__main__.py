@@ -524,11 +524,14 @@ def labels_import(
     The same file a second time changes nothing.
     """
     from fraudstream.labels import LabelFileError, read_labels
+    from fraudstream.reviews import REVIEW
     from fraudstream.store.labels import SOURCE_LENGTH, import_labels
     from fraudstream.store.migrate import migrate
 
     if not 0 < len(source.strip()) <= SOURCE_LENGTH:
         raise typer.BadParameter(f"--source must have 1 to {SOURCE_LENGTH} characters")
+    if source.strip() == REVIEW:
+        raise typer.BadParameter(f"--source {REVIEW} is that of the reviews in the dashboard: choose another")
     with _database() as (settings, engine):
         now = datetime.now(settings.zone).replace(tzinfo=None)
         try:

@@ -17,17 +17,27 @@ from numpy.typing import NDArray
 from fraudstream.history import NO_NAME, wide_name_codes
 from fraudstream.merchant_risk import Outcomes
 
-# One label as it was changed: `fraud` is a boolean, `known_at` and `Time` are local time; Merchant and Time
-# are missing while its transaction is not stored.
-CHANGE_COLUMNS = ("TransactionID", "source", "change_id", "fraud", "known_at", "Merchant", "Time")
+# One label as it was changed: `fraud` and `withdrawn` (the source says nothing any more) are booleans,
+# `known_at` and `Time` are local time; Merchant and Time are missing while its transaction is not stored.
+CHANGE_COLUMNS = (
+    "TransactionID",
+    "source",
+    "change_id",
+    "fraud",
+    "withdrawn",
+    "known_at",
+    "Merchant",
+    "Time",
+)
 
 
 @dataclass(frozen=True)
 class KnownOutcomes:
     """The labels so far, one row for each transaction and source.
 
-    Columns TransactionID, source, change_id, fraud, known_at_s, and of the transaction: `stored`, and where
-    that is true `merchant` (its wide code) and `time_s`. Times in seconds since 1970-01-01, local time.
+    Columns TransactionID, source, change_id, fraud, withdrawn, known_at_s, and of the transaction: `stored`,
+    and where that is true `merchant` (its wide code) and `time_s`. Times in seconds since 1970-01-01, local
+    time.
     """
 
     labels: pd.DataFrame
@@ -43,7 +53,7 @@ class KnownOutcomes:
     @property
     def some_wait(self) -> bool:
         """Whether there are labels whose transaction is not stored."""
-        return not self.labels["stored"].all()
+        return not (self.labels["stored"] | self.labels["withdrawn"]).all()
 
     def changed(self, changes: pd.DataFrame) -> KnownOutcomes:
         """With the labels that were added or changed since: rows of CHANGE_COLUMNS."""
@@ -74,7 +84,8 @@ class KnownOutcomes:
 
     def outcomes(self) -> Outcomes:
         """One outcome for each labelled transaction that is stored and names its merchant."""
-        usable = last_words(self.labels[self.labels["stored"] & (self.labels["merchant"] != NO_NAME)])
+        said = self.labels[self.labels["stored"] & ~self.labels["withdrawn"]]
+        usable = last_words(said[said["merchant"] != NO_NAME])
         return Outcomes.of(
             usable["merchant"].to_numpy(np.uint64),
             usable["time_s"].to_numpy(np.int64),
@@ -99,6 +110,7 @@ def _coded(changes: pd.DataFrame) -> pd.DataFrame:
             "source": changes["source"].astype(object),
             "change_id": changes["change_id"].astype(np.int64),
             "fraud": changes["fraud"].astype(np.bool_),
+            "withdrawn": changes["withdrawn"].astype(np.bool_),
             "known_at_s": _seconds(changes["known_at"]),
             "stored": stored,
             "merchant": wide_name_codes(pa.chunked_array([merchants])),

@@ -53,7 +53,6 @@ _RISK_WEIGHTS = {
 _UNSUPERVISED_WEIGHT = 0.15
 
 TOP_CONTRIBUTIONS = 3
-SCORE_BINS = 50
 _EXPLAINED_AT_ONCE = 256
 
 UNKNOWN, LEGITIMATE, FRAUD = -1, 0, 1
@@ -151,7 +150,7 @@ def merchant_probability(features: Floats) -> Floats:
 class Metadata:
     """What is known of a model. Times are local time of the data; shares are of all transactions.
 
-    `held_back_scores` counts the held-back rows by score, in SCORE_BINS bins of equal width from 0 to 1.
+    `held_back_scores` counts the held-back rows by score, in SCORE_BINS (of schema) bins from 0 to 1.
     """
 
     version: str

@@ -21,7 +21,8 @@ from plotly.offline import get_plotlyjs
 from sklearn.metrics import precision_recall_curve
 
 from fraudstream.features import FEATURE_NAMES
-from fraudstream.model import FRAUD, SCORE_BINS, UNKNOWN, Floats, Metadata, Model, Sample, budget_threshold
+from fraudstream.model import FRAUD, UNKNOWN, Floats, Metadata, Model, Sample, budget_threshold
+from fraudstream.schema import SCORE_BINS
 from fraudstream.training import Performance, Trained, Verdict
 from fraudstream.views.palette import LIGHT
 

@@ -67,11 +67,13 @@ class RulesError(Exception):
 class Rule(ABC):
     """One rule: the fields are its entry in rules.yaml.
 
-    `known_code` is the code under which `words` reads what `numbers` gave, however long ago it was stored.
+    `known_code` is the code under which `words` reads what `numbers` gave, however long ago it was stored,
+    `title` what that code stands for.
     A field `limit` must be exceeded; `at_least_...` may be reached.
     """
 
     known_code: ClassVar[str]
+    title: ClassVar[str]
     code: Code
 
     @abstractmethod
@@ -93,6 +95,7 @@ class AmountOver(Rule):
     """An amount over `limit`; compared in whole cents, so 2000.00 is not over 2000."""
 
     known_code = "AMOUNT_OVER_2000"
+    title = "High amount"
     limit: Money
 
     def broken(self, features: Floats) -> NDArray[np.bool_]:
@@ -112,6 +115,7 @@ class Velocity(Rule):
     """More than `limit` transactions of the user within five minutes, this one among them."""
 
     known_code = "VELOCITY_5M"
+    title = "Many transactions in 5 minutes"
     limit: Count
 
     def broken(self, features: Floats) -> NDArray[np.bool_]:
@@ -131,6 +135,7 @@ class ImpossibleTravel(Rule):
     `at_least_ratio` times the mean amount of the user's last 30 days (0: whatever the amount)."""
 
     known_code = "IMPOSSIBLE_TRAVEL"
+    title = "Impossible travel"
     limit_kmh: Number
     at_least_km: Number
     at_least_ratio: Number
@@ -162,6 +167,7 @@ class NewDeviceHighAmount(Rule):
     which has at least `at_least_history` transactions."""
 
     known_code = "NEW_DEVICE_HIGH_AMOUNT"
+    title = "New device, high amount"
     limit: Number
     at_least_history: Count
 
@@ -190,6 +196,7 @@ class RiskyMerchant(Rule):
     """
 
     known_code = "RISKY_MERCHANT"
+    title = "Risky merchant"
     limit: Share
     at_least_frauds: Count
 
@@ -386,6 +393,7 @@ def _model_in_words(reason: Mapping[str, Any]) -> str:
     return f"{said}, mostly because of: {', '.join(causes)}" if causes else said
 
 
+_TITLES = {MODEL_CODE: "Model", **{kind.known_code: kind.title for kind in _KINDS.values()}}
 _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
     MODEL_CODE: _model_in_words,
     **{kind.known_code: kind.words for kind in _KINDS.values()},
@@ -394,9 +402,17 @@ _WORDS: dict[str, Callable[[Mapping[str, Any]], str]] = {
 
 def in_words(reasons_json: str | None) -> str:
     """The reasons as a person reads them, joined by `; `. A code of a newer version is shown as it is."""
-    if reasons_json is None:
-        return ""
-    return "; ".join(_one_in_words(reason) for reason in orjson.loads(reasons_json))
+    return "; ".join(each_in_words(reasons_json))
+
+
+def each_in_words(reasons_json: str | None) -> list[str]:
+    """One text for each reason, in their order."""
+    return [] if reasons_json is None else [_one_in_words(reason) for reason in orjson.loads(reasons_json)]
+
+
+def code_in_words(code: str) -> str:
+    """What a code stands for; one of a newer version is shown as it is."""
+    return _TITLES.get(code, code)
 
 
 def _one_in_words(reason: Mapping[str, Any]) -> str:

@@ -48,6 +48,9 @@ EARLIEST_TIME = datetime.fromisoformat("2000-01-01")
 MAX_AHEAD_OF_KAFKA = timedelta(days=1)
 MAX_AMOUNT = Decimal("999999999999.99")
 
+# Scores are counted in so many bins of equal width from 0 to 1, in training and as they are stored.
+SCORE_BINS = 50
+
 CITIES = ("Cairo", "Giza", "Alex", "Luxor", "Aswan", "Sharm", "Hurghada")
 DEVICES = ("Android", "iOS", "Web", "Windows")
 MERCHANTS = ("Amazon", "Jumia", "Noon", "Souq", "AliExpress", "eBay", "LocalStore")

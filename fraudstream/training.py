@@ -30,7 +30,6 @@ from fraudstream.model import (
     FORM,
     FRAUD,
     MINIMUM_ROWS,
-    SCORE_BINS,
     UNKNOWN,
     Floats,
     Metadata,
@@ -44,7 +43,7 @@ from fraudstream.model import (
     feature_inputs,
     fit,
 )
-from fraudstream.schema import TIME_FORMAT
+from fraudstream.schema import SCORE_BINS, TIME_FORMAT
 
 HELD_BACK_ONE_IN = 5
 

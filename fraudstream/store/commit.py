@@ -16,6 +16,7 @@ from sqlalchemy.dialects.mysql import Insert, insert
 
 from fraudstream.schema import FIELD_NAMES, KNOWN_NAMES, Outcome
 from fraudstream.store.bulk import insert_rows
+from fraudstream.store.daily_counts import add_to_daily_counts
 from fraudstream.store.offsets import StoredOffsets, lock_offsets, move_offsets
 from fraudstream.store.tables import (
     alerts,
@@ -89,6 +90,7 @@ def commit_batch(connection: Connection, batch: Batch) -> BatchCounts:
     _insert_dead_letters(connection, rows[Outcome.REJECTED], batch, now)
     _write_histories(connection, rows[Outcome.HISTORY])
     _add_to_rollups(connection, rows[Outcome.STORED])
+    add_to_daily_counts(connection, rows[Outcome.STORED], batch.model_version)
     _insert_alerts(connection, rows[Outcome.STORED], now)
     _add_to_totals(connection, batch.topic, counts, now)
     _insert_metrics(connection, batch, counts, lag, now)

@@ -12,6 +12,7 @@ from sqlalchemy.dialects.mysql import insert
 
 from fraudstream.known_outcomes import CHANGE_COLUMNS
 from fraudstream.labels import Label
+from fraudstream.reviews import REVIEW, WITHDRAWN
 from fraudstream.store.clock import SERVER_NOW
 from fraudstream.store.locks import database_lock
 from fraudstream.store.tables import clean_data, labels
@@ -40,6 +41,8 @@ def import_labels(
 ) -> Imported:
     """Store what `source` says of each transaction, all of it in one transaction.
 
+    Raises ValueError for the source of the analysts' reviews, which store.reviews alone writes.
+
     Of one source and transaction the label counts that became known last: an older one is outdated and
     changes nothing, one of the same time replaces it. So a second call with the same labels leaves
     everything as it is, and several files may come in any order. `version` counts the changes. A label
@@ -47,10 +50,12 @@ def import_labels(
     time writes, so that `change_id` goes up in the order of the commits: raises TimeoutError when another
     one does not end.
     """
+    if source == REVIEW:
+        raise ValueError(f"the source {REVIEW!r} is that of the reviews in the dashboard")
     kinds = {"new": 0, "changed": 0, "unchanged": 0, "outdated": 0}
     unknown: list[str] = []
     in_order = sorted(found, key=lambda label: label.transaction_id)
-    with _only_writer(engine) as (connection, change_id):
+    with only_writer_of_labels(engine, timeout_s=_LOCK_TIMEOUT_S) as (connection, change_id):
         for start in range(0, len(in_order), _LABELS_PER_STATEMENT):
             part = in_order[start : start + _LABELS_PER_STATEMENT]
             unknown += _unknown(connection, part)
@@ -75,6 +80,7 @@ def read_label_changes(connection: Connection, after: int) -> pd.DataFrame:
             labels.c.source,
             labels.c.change_id,
             (labels.c.label == "fraud").label("fraud"),
+            (labels.c.label == WITHDRAWN).label("withdrawn"),
             labels.c.known_at,
             clean_data.c.Merchant,
             clean_data.c.Time,
@@ -86,11 +92,14 @@ def read_label_changes(connection: Connection, after: int) -> pd.DataFrame:
 
 
 @contextmanager
-def _only_writer(engine: Engine) -> Iterator[tuple[Connection, int]]:
-    """A transaction that alone writes labels, and the change_id of what it writes."""
+def only_writer_of_labels(engine: Engine, *, timeout_s: float) -> Iterator[tuple[Connection, int]]:
+    """A transaction that alone writes labels, and the change_id of what it writes.
+
+    Raises TimeoutError when another one does not end in time.
+    """
     with (
         engine.connect() as connection,
-        database_lock(connection, "labels", timeout_s=_LOCK_TIMEOUT_S),
+        database_lock(connection, "labels", timeout_s=timeout_s),
         connection.begin(),
     ):
         last = connection.scalar(select(func.max(labels.c.change_id))) or 0

@@ -14,18 +14,22 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     Column,
+    Date,
     Double,
     Enum,
     Index,
     Integer,
     MetaData,
+    SmallInteger,
     String,
     Table,
     Text,
 )
-from sqlalchemy.dialects.mysql import DATETIME, DECIMAL, MEDIUMBLOB
+from sqlalchemy.dialects.mysql import DATETIME, DECIMAL, MEDIUMBLOB, MEDIUMTEXT
 
 from fraudstream.schema import MAX_LENGTH
+
+REASON_CODE_LENGTH = 64
 
 metadata = MetaData()
 
@@ -211,7 +215,8 @@ labels = Table(
     metadata,
     _field("TransactionID", primary_key=True),
     Column("source", String(64), primary_key=True),
-    Column("label", Enum("fraud", "legitimate"), nullable=False),
+    # withdrawn: the source says nothing any more; the row stays, so that those who follow changes see it.
+    Column("label", Enum("fraud", "legitimate", "withdrawn"), nullable=False),
     Column("known_at", DATETIME(), nullable=False),
     Column("recorded_by", String(255), nullable=True),
     Column("note", Text, nullable=True),
@@ -219,7 +224,31 @@ labels = Table(
     _instant("recorded_at"),
     # Goes up with each transaction that changes labels, in the order of their commits.
     Column("change_id", BigInteger, nullable=False, server_default="0"),
+    Column(
+        "earlier", MEDIUMTEXT, nullable=True
+    ),  # reviews only: JSON list of what the row said, oldest first
     Index("labels_by_change", "change_id"),
+    **_OPTIONS,
+)
+
+# By day of event time: how many flagged rows name the reason.
+rule_daily = Table(
+    "rule_daily",
+    metadata,
+    Column("day", Date, primary_key=True),
+    Column("code", String(REASON_CODE_LENGTH), primary_key=True),
+    Column("flagged", BigInteger, nullable=False),
+    **_OPTIONS,
+)
+
+# By day of event time: how many rows have a score in each of schema.SCORE_BINS bins of equal width.
+score_daily = Table(
+    "score_daily",
+    metadata,
+    Column("day", Date, primary_key=True),
+    Column("model_version", String(64), primary_key=True),
+    Column("bin", SmallInteger, primary_key=True, autoincrement=False),
+    Column("transactions", BigInteger, nullable=False),
     **_OPTIONS,
 )
 

@@ -9,6 +9,7 @@ import pandas as pd
 import pyarrow as pa
 from sqlalchemy import ColumnElement, Connection, Engine, Row, Select, and_, or_, select
 
+from fraudstream.reviews import WITHDRAWN
 from fraudstream.schema import FIELD_NAMES, TRANSACTION_ARROW
 from fraudstream.store.migrate import refuse_newer
 from fraudstream.store.tables import clean_data, labels
@@ -59,9 +60,16 @@ def _transactions(connection: Connection) -> pa.Table:
 
 def _labels(connection: Connection) -> pd.DataFrame:
     columns = labels.c
-    query = select(
-        columns.TransactionID, (columns.label == "fraud").label("fraud"), columns.known_at, columns.source
-    ).order_by(columns.TransactionID, columns.source)
+    query = (
+        select(
+            columns.TransactionID,
+            (columns.label == "fraud").label("fraud"),
+            columns.known_at,
+            columns.source,
+        )
+        .where(columns.label != WITHDRAWN)
+        .order_by(columns.TransactionID, columns.source)
+    )
 
     # Spelled so that the server follows its index; it does not for a comparison of two pairs.
     def behind(last: Row[Any]) -> ColumnElement[bool]:

@@ -7,7 +7,8 @@ from functools import cache
 import numpy as np
 
 from fraudstream.features import FEATURE_NAMES
-from fraudstream.model import SCORE_BINS, Floats, Metadata, Model, Sample, fit
+from fraudstream.model import Floats, Metadata, Model, Sample, fit
+from fraudstream.schema import SCORE_BINS
 
 
 def features(count: int = 300) -> Floats:

@@ -1,4 +1,4 @@
-"""Puts judged transactions into a database as a batch of the job would: rows, rollup and totals agree."""
+"""Puts judged transactions into a database as a batch of the job would: rows, counts and alerts agree."""
 
 from __future__ import annotations
 
@@ -10,11 +10,13 @@ from datetime import datetime, timedelta
 from decimal import Decimal
 
 import orjson
+import pyarrow as pa
 from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.dialects.mysql import insert
 
 from fraudstream.schema import CITIES, DEVICES, MERCHANTS
-from fraudstream.store.tables import clean_data, pipeline_totals, rollup_hourly
+from fraudstream.store.daily_counts import add_to_daily_counts
+from fraudstream.store.tables import alerts, clean_data, pipeline_totals, rollup_hourly
 
 FLAG_OVER = Decimal(2000)
 _PROCESSED_AT = datetime.fromisoformat("2026-01-01")
@@ -33,6 +35,15 @@ class Judged:
     device: str | None = "iOS"
     merchant: str | None = "Amazon"
     reasons: str | None = None
+    score: float | None = None
+    model_version: str | None = None
+    features: bytes | None = None
+
+    @property
+    def shown_score(self) -> float:
+        if self.score is not None:
+            return self.score
+        return 1.0 if self.is_fraud == "YES" else 0.1
 
     @property
     def why(self) -> str | None:
@@ -90,6 +101,9 @@ def store(
         if rows:
             connection.execute(clean_data.insert(), [_stored(row, number) for number, row in enumerate(rows)])
             _add(connection, rollup_hourly, _rollup(rows), ("transactions", "amount"))
+            _count_by_day(connection, rows)
+            if flagged:
+                connection.execute(alerts.insert(), _alerts(rows))
         totals = {"topic": topic, **counts, "updated_at": _PROCESSED_AT}
         _add(connection, pipeline_totals, [totals], tuple(counts))
 
@@ -104,14 +118,43 @@ def _stored(row: Judged, offset: int) -> dict[str, object]:
         "Device": row.device,
         "Merchant": row.merchant,
         "Is_Fraud": row.is_fraud,
-        "score": 1.0 if row.is_fraud == "YES" else 0.1,
+        "score": row.shown_score,
         "reasons": row.why,
         "topic_id": "topic",
         "partition_id": 0,
         "offset": offset,
         "kafka_time": _PROCESSED_AT,
         "processed_at": _PROCESSED_AT,
+        "model_version": row.model_version,
+        "features": row.features,
     }
+
+
+def _count_by_day(connection: Connection, rows: list[Judged]) -> None:
+    for version in {row.model_version for row in rows}:
+        same = [row for row in rows if row.model_version == version]
+        table = pa.table(
+            {
+                "Time": pa.array([row.time for row in same], pa.timestamp("s")),
+                "score": pa.array([row.shown_score for row in same], pa.float64()),
+                "reasons": pa.array([row.why for row in same], pa.string()),
+            }
+        )
+        add_to_daily_counts(connection, table, version)
+
+
+def _alerts(rows: list[Judged]) -> list[dict[str, object]]:
+    return [
+        {
+            "TransactionID": row.transaction_id,
+            "UserID": row.user_id,
+            "Time": row.time,
+            "state": "waiting",
+            "created_at": _PROCESSED_AT,
+        }
+        for row in rows
+        if row.is_fraud == "YES"
+    ]
 
 
 def _rollup(rows: list[Judged]) -> list[dict[str, object]]:

@@ -26,7 +26,14 @@ Change = dict[str, Any]
 
 def change(transaction_id: str, number: int = 1, **other: Any) -> Change:
     """A label of a stored transaction."""
-    usual = {"source": "bank", "fraud": True, "known_at": KNOWN, "Merchant": "Noon", "Time": TIME}
+    usual = {
+        "source": "bank",
+        "fraud": True,
+        "withdrawn": False,
+        "known_at": KNOWN,
+        "Merchant": "Noon",
+        "Time": TIME,
+    }
     return {"TransactionID": transaction_id, "change_id": number, **usual, **other}
 
 
@@ -89,6 +96,21 @@ def test_a_changed_label_replaces_the_former_word_of_its_source() -> None:
     )
     assert [fraud for *_, fraud in said(known)] == [False]
     assert known.last_change == 2
+
+
+def test_a_word_that_was_taken_back_counts_no_more_and_another_sources_does() -> None:
+    said_twice = KnownOutcomes.none().changed(changes(change("T1", 1), change("T1", 2, source="review")))
+    undone = said_twice.changed(changes(change("T1", 3, source="review", withdrawn=True)))
+    assert said(undone) == [FRAUD_AT_NOON]
+    gone = undone.changed(changes(change("T1", 4, withdrawn=True)))
+    assert said(gone) == []
+    assert gone.last_change == 4
+
+
+def test_nobody_waits_for_the_transaction_of_a_word_that_was_taken_back() -> None:
+    known = KnownOutcomes.none().changed(changes(early("T1")))
+    assert known.some_wait
+    assert not known.changed(changes(early("T1", 2, withdrawn=True))).some_wait
 
 
 def test_of_several_sources_the_word_known_last_counts_and_at_the_same_time_fraud() -> None:

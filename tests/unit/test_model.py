@@ -21,7 +21,6 @@ from fraudstream.model import (
     FRAUD,
     LEGITIMATE,
     MINIMUM_ROWS,
-    SCORE_BINS,
     TOP_CONTRIBUTIONS,
     UNKNOWN,
     Floats,
@@ -40,7 +39,7 @@ from fraudstream.model import (
     merchant_probability,
     parts_of,
 )
-from fraudstream.schema import TRANSACTION_ARROW
+from fraudstream.schema import SCORE_BINS, TRANSACTION_ARROW
 
 FRAUD_SHARES = tuple(name for name in FEATURE_NAMES if name.startswith("merchant_fraud_share"))
 MONEY = ("Amount", "avg_amount_24h", *(name for name in FEATURE_NAMES if name.startswith("amount_sum")))

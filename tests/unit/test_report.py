@@ -15,7 +15,6 @@ from fraudstream.features import FEATURE_NAMES
 from fraudstream.model import (
     FRAUD,
     LEGITIMATE,
-    SCORE_BINS,
     UNKNOWN,
     Floats,
     Metadata,
@@ -26,6 +25,7 @@ from fraudstream.model import (
     fit,
 )
 from fraudstream.report import feature_weights, operating_points, report_html, score_counts
+from fraudstream.schema import SCORE_BINS
 from fraudstream.training import Performance, Trained, Verdict, judge, performance
 
 HOSTILE = "<script>alert(1)</script>&\"'"

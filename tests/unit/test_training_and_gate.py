@@ -13,8 +13,8 @@ import pytest
 
 from fraudstream.features import FEATURE_NAMES
 from fraudstream.history import time_s
-from fraudstream.model import FRAUD, LEGITIMATE, SCORE_BINS, UNKNOWN, TrainingError
-from fraudstream.schema import TRANSACTION_ARROW
+from fraudstream.model import FRAUD, LEGITIMATE, UNKNOWN, TrainingError
+from fraudstream.schema import SCORE_BINS, TRANSACTION_ARROW
 from fraudstream.training import (
     History,
     Performance,

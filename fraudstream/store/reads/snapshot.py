@@ -72,11 +72,17 @@ def server_of(url: URL) -> str:
 @contextmanager
 def snapshot(engine: Engine) -> Iterator[Connection]:
     """A connection that sees the database as of its first read. Raises DatabaseProblem."""
+    with problems_in_words(engine), engine.connect() as connection:
+        connection.execution_options(isolation_level="REPEATABLE READ")
+        refuse_newer(connection)
+        yield connection
+
+
+@contextmanager
+def problems_in_words(engine: Engine) -> Iterator[None]:
+    """For the block: what the database refuses is raised as a DatabaseProblem."""
     try:
-        with engine.connect() as connection:
-            connection.execution_options(isolation_level="REPEATABLE READ")
-            refuse_newer(connection)
-            yield connection
+        yield
     except NewerDatabase as error:
         raise NewerTables(f"{str(error)[0].upper()}{str(error)[1:]}.") from error
     except DBAPIError as error:

@@ -1,0 +1,62 @@
+"""What each batch adds to the counts by day of event time: reasons of flagged rows, scores of all rows."""
+
+from __future__ import annotations
+
+import orjson
+import pyarrow as pa
+import pyarrow.compute as pc
+from sqlalchemy import Connection, Table
+from sqlalchemy.dialects.mysql import insert
+
+from fraudstream.schema import SCORE_BINS
+from fraudstream.store.tables import REASON_CODE_LENGTH, rule_daily, score_daily
+
+
+def add_to_daily_counts(connection: Connection, stored: pa.Table, model_version: str | None) -> None:
+    """Count stored rows (columns Time, score, reasons) in the caller's transaction.
+
+    Without a model a score is only a rule's verdict, and is not counted.
+    """
+    _add(connection, rule_daily, reasons_by_day(stored), "flagged")
+    if model_version is not None:
+        scores = scores_by_day(stored)
+        _add(connection, score_daily, scores, "transactions", model_version=model_version)
+
+
+def reasons_by_day(stored: pa.Table) -> pa.Table:
+    """Columns day, code, flagged, in order: how many rows of the day name the reason."""
+    flagged = stored.filter(pc.is_valid(stored["reasons"]))
+    days, codes = [], []
+    for day, reasons in zip(_days(flagged).to_pylist(), flagged["reasons"].to_pylist(), strict=True):
+        for code in {str(reason["code"])[:REASON_CODE_LENGTH] for reason in orjson.loads(reasons)}:
+            days.append(day)
+            codes.append(code)
+    named = pa.table({"day": pa.array(days, pa.date32()), "code": pa.array(codes, pa.string())})
+    return _counted(named, "flagged")
+
+
+def scores_by_day(stored: pa.Table) -> pa.Table:
+    """Columns day, bin, transactions, in order; SCORE_BINS bins of equal width from 0 to 1."""
+    bins = pc.min_element_wise(pc.floor(pc.multiply(stored["score"], SCORE_BINS)), SCORE_BINS - 1)
+    return _counted(pa.table({"day": _days(stored), "bin": bins.cast(pa.int16())}), "transactions")
+
+
+def _days(stored: pa.Table) -> pa.ChunkedArray:
+    return stored["Time"].cast(pa.timestamp("s")).cast(pa.date32())
+
+
+def _counted(rows: pa.Table, name: str) -> pa.Table:
+    key = rows.column_names
+    counted = rows.group_by(key).aggregate([([], "count_all")]).rename_columns([*key, name])
+    # Always in one order, so that two writers could only wait for each other, never deadlock.
+    return counted.sort_by([(column, "ascending") for column in key])
+
+
+def _add(connection: Connection, table: Table, counted: pa.Table, counter: str, **same: object) -> None:
+    if len(counted) == 0:
+        return
+    statement = insert(table)
+    connection.execute(
+        statement.on_duplicate_key_update({counter: table.c[counter] + statement.inserted[counter]}),
+        [{**row, **same} for row in counted.to_pylist()],
+    )

@@ -1,0 +1,221 @@
+"""What there is of one transaction, and of one user: bounded reads along an index, whatever is stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from decimal import Decimal
+
+import pandas as pd
+from sqlalchemy import ColumnElement, Connection, func, select
+
+from fraudstream.reviews import REVIEW, Review
+from fraudstream.store.reads.frames import read_frame
+from fraudstream.store.reads.queue import Known, known_of
+from fraudstream.store.reviews import history_of
+from fraudstream.store.tables import alerts, clean_data, labels, mails
+
+LOOK_BACK = timedelta(days=30)
+LOOK_AHEAD = timedelta(days=1)
+HISTORY_ROWS = 1_000
+ALERT_ROWS = 20
+LATEST_ROWS = 50
+
+HISTORY_COLUMNS = (
+    "TransactionID",
+    "Time",
+    "Amount",
+    "Location",
+    "Device",
+    "Merchant",
+    "Is_Fraud",
+    "score",
+)
+
+
+@dataclass(frozen=True)
+class Transaction:
+    """One row of `clean_data`. `kafka_time` and `processed_at` are UTC, `time` is local time in TZ."""
+
+    transaction_id: str
+    user_id: str
+    amount: Decimal
+    location: str | None
+    time: datetime
+    device: str | None
+    merchant: str | None
+    flagged: bool
+    score: float
+    reasons: str | None
+    model_version: str | None
+    features: bytes | None
+    topic_id: str
+    partition_id: int
+    offset: int
+    kafka_time: datetime
+    processed_at: datetime
+
+
+@dataclass(frozen=True)
+class Alert:
+    """What became of the alert. `mail` None: it waits; else sending, sent or failed. Times are UTC."""
+
+    created_at: datetime
+    mail: str | None = None
+    sent_at: datetime | None = None
+
+
+@dataclass(frozen=True)
+class History:
+    """A user's transactions in a span of event time, oldest first: columns HISTORY_COLUMNS and `state`.
+
+    `cut` says that there are more than HISTORY_ROWS of them; the newest are here.
+    """
+
+    frame: pd.DataFrame
+    cut: bool = False
+
+
+@dataclass(frozen=True)
+class Case:
+    """A transaction and what surrounds it; `reviews` is the newest first, each as it was stored."""
+
+    transaction: Transaction
+    alert: Alert | None
+    known: Known
+    reviews: list[Review]
+    history: History
+    alerts: pd.DataFrame
+
+
+@dataclass(frozen=True)
+class User:
+    """A user: how many transactions and alerts, from when to when, the last 30 days, the last alerts.
+
+    `alerts` has the columns of HISTORY_COLUMNS, `reasons` and `state`, the newest first.
+    """
+
+    user_id: str
+    transactions: int
+    first: datetime
+    last: datetime
+    flagged: int
+    history: History
+    alerts: pd.DataFrame = field(default_factory=pd.DataFrame)
+
+
+def read_case(connection: Connection, transaction_id: str) -> Case | None:
+    """Everything about one transaction; None where it is not stored."""
+    columns = clean_data.c
+    row = connection.execute(select(clean_data).where(columns.TransactionID == transaction_id)).one_or_none()
+    if row is None:
+        return None
+    transaction = Transaction(
+        transaction_id=row.TransactionID,
+        user_id=row.UserID,
+        amount=row.Amount,
+        location=row.Location,
+        time=row.Time,
+        device=row.Device,
+        merchant=row.Merchant,
+        flagged=row.Is_Fraud == "YES",
+        score=row.score,
+        reasons=row.reasons,
+        model_version=row.model_version,
+        features=row.features,
+        topic_id=row.topic_id,
+        partition_id=row.partition_id,
+        offset=row.offset,
+        kafka_time=row.kafka_time,
+        processed_at=row.processed_at,
+    )
+    return Case(
+        transaction=transaction,
+        alert=_alert(connection, transaction_id),
+        known=known_of(connection, [transaction_id]).get(transaction_id, Known()),
+        reviews=_reviews(connection, transaction_id),
+        history=_history(connection, row.UserID, row.Time - LOOK_BACK, row.Time + LOOK_AHEAD),
+        alerts=_alerts(connection, row.UserID, but=transaction_id),
+    )
+
+
+def read_user(connection: Connection, user_id: str) -> User | None:
+    """A user; None where there is no transaction of that user."""
+    counted = connection.execute(
+        select(
+            func.count().label("transactions"),
+            func.min(clean_data.c.Time).label("first"),
+            func.max(clean_data.c.Time).label("last"),
+        ).where(clean_data.c.UserID == user_id)
+    ).one()
+    if counted.transactions == 0:
+        return None
+    flagged = select(func.count()).select_from(alerts).where(*_of_user(user_id))
+    return User(
+        user_id=user_id,
+        transactions=counted.transactions,
+        first=counted.first,
+        last=counted.last,
+        flagged=connection.scalar(flagged) or 0,
+        history=_history(connection, user_id, counted.last - LOOK_BACK, counted.last),
+        alerts=_alerts(connection, user_id),
+    )
+
+
+def _alert(connection: Connection, transaction_id: str) -> Alert | None:
+    row = connection.execute(
+        select(alerts.c.created_at, mails.c.state, mails.c.sent_at)
+        .outerjoin_from(alerts, mails, alerts.c.mail_id == mails.c.mail_id)
+        .where(alerts.c.TransactionID == transaction_id)
+    ).one_or_none()
+    return None if row is None else Alert(row.created_at, row.state, row.sent_at)
+
+
+def _reviews(connection: Connection, transaction_id: str) -> list[Review]:
+    row = connection.execute(
+        select(labels).where(labels.c.TransactionID == transaction_id, labels.c.source == REVIEW)
+    ).one_or_none()
+    return [] if row is None else history_of(row)
+
+
+def _history(connection: Connection, user_id: str, start: datetime, end: datetime) -> History:
+    columns = clean_data.c
+    statement = (
+        select(*(columns[name] for name in HISTORY_COLUMNS))
+        .where(columns.UserID == user_id, columns.Time >= start, columns.Time <= end)
+        .order_by(columns.Time.desc(), columns.TransactionID.desc())
+        .limit(HISTORY_ROWS + 1)
+    )
+    frame = read_frame(connection, statement)
+    cut = len(frame) > HISTORY_ROWS
+    frame = frame.iloc[:HISTORY_ROWS].iloc[::-1].reset_index(drop=True)
+    return History(_with_states(connection, frame), cut)
+
+
+def _alerts(connection: Connection, user_id: str, *, but: str = "") -> pd.DataFrame:
+    """The user's alerts that came last, the newest Time first."""
+    newest = (
+        select(alerts.c.TransactionID)
+        .where(*_of_user(user_id), alerts.c.TransactionID != but)
+        .order_by(alerts.c.alert_id.desc())
+        .limit(ALERT_ROWS)
+    )
+    ids = list(connection.scalars(newest))
+    columns = [clean_data.c[name] for name in (*HISTORY_COLUMNS, "reasons")]
+    statement = (
+        select(*columns)
+        .where(clean_data.c.TransactionID.in_(ids))
+        .order_by(clean_data.c.Time.desc(), clean_data.c.TransactionID.desc())
+    )
+    return _with_states(connection, read_frame(connection, statement))
+
+
+def _of_user(user_id: str) -> Sequence[ColumnElement[bool]]:
+    """By its states, because the index on users begins with these."""
+    return alerts.c.state.in_(("waiting", "mailed")), alerts.c.UserID == user_id
+
+
+def _with_states(connection: Connection, frame: pd.DataFrame) -> pd.DataFrame:
+    known = known_of(connection, frame["TransactionID"].tolist())
+    return frame.assign(state=[known.get(each, Known()).state for each in frame["TransactionID"]])

@@ -1,0 +1,167 @@
+"""How good the flags are: reasons and scores from the counts by day, outcomes from the labels of alerts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date, datetime, time, timedelta
+
+import orjson
+import pandas as pd
+from sqlalchemy import ColumnElement, Connection, Table, case, func, select
+
+from fraudstream.reviews import WITHDRAWN
+from fraudstream.schema import SCORE_BINS
+from fraudstream.store.reads.frames import read_frame
+from fraudstream.store.tables import alerts, clean_data, labels, rollup_hourly, rule_daily, score_daily
+
+
+@dataclass(frozen=True)
+class Span:
+    """Days of event time, both included, in the setting TZ."""
+
+    first: date
+    last: date
+
+    @property
+    def days(self) -> int:
+        return (self.last - self.first).days + 1
+
+
+@dataclass(frozen=True)
+class Detection:
+    """`rules`: code, flagged, fraud, legitimate, a row for each reason, most flags first.
+
+    `outcomes`: day, fraud, legitimate: the alerts of each day of whose transaction the outcome is known.
+    `scores`: model_version, and the count in each bin as a list. `alerts` counts flagged transactions.
+    """
+
+    span: Span
+    transactions: int
+    alerts: int
+    rules: pd.DataFrame
+    outcomes: pd.DataFrame
+    scores: dict[str, list[int]]
+
+
+def days_covered(connection: Connection) -> Span | None:
+    """The days from the first to the last transaction, or None where there is none."""
+    hour = rollup_hourly.c.hour
+    first, last = connection.execute(select(func.min(hour), func.max(hour))).one()
+    return None if first is None else Span(first.date(), last.date())
+
+
+def newest_days(covered: Span, days: int | None) -> Span:
+    """The last `days` of what is covered; None is all of it."""
+    if days is None:
+        return covered
+    return Span(max(covered.first, covered.last - timedelta(days=days - 1)), covered.last)
+
+
+def read_detection(connection: Connection, span: Span) -> Detection:
+    transactions, flagged = _totals(connection, span)
+    known = _known_outcomes(connection, span)
+    return Detection(
+        span=span,
+        transactions=transactions,
+        alerts=flagged,
+        rules=_rules(connection, span, known),
+        outcomes=_by_day(known),
+        scores=_scores(connection, span),
+    )
+
+
+def _totals(connection: Connection, span: Span) -> tuple[int, int]:
+    columns = rollup_hourly.c
+    flagged = case((columns.Is_Fraud == "YES", columns.transactions), else_=0)
+    row = connection.execute(
+        select(func.coalesce(func.sum(columns.transactions), 0), func.coalesce(func.sum(flagged), 0)).where(
+            *_between(columns.hour, span)
+        )
+    ).one()
+    return int(row[0]), int(row[1])
+
+
+def _rules(connection: Connection, span: Span, known: pd.DataFrame) -> pd.DataFrame:
+    columns = rule_daily.c
+    flagged = func.sum(columns.flagged)
+    counted = read_frame(
+        connection,
+        select(columns.code, flagged.label("flagged"))
+        .where(*_on_days(rule_daily, span))
+        .group_by(columns.code)
+        .order_by(flagged.desc(), columns.code),
+    ).astype({"flagged": "int64"})
+    by_code = known.explode("codes").groupby("codes")[["fraud", "legitimate"]].sum()
+    by_code.index = by_code.index.astype(object)  # of no rows it would be of numbers
+    return (
+        counted.join(by_code, on="code")
+        .fillna({"fraud": 0, "legitimate": 0})
+        .astype({"fraud": "int64", "legitimate": "int64"})
+    )
+
+
+def _by_day(known: pd.DataFrame) -> pd.DataFrame:
+    return known.groupby("day", as_index=False)[["fraud", "legitimate"]].sum()
+
+
+def _known_outcomes(connection: Connection, span: Span) -> pd.DataFrame:
+    """The alerts whose outcome is known, counted: day, codes (a list), fraud, legitimate.
+
+    Of several sources the word that became known last counts; of two at the same time, fraud.
+    """
+    said = (
+        select(labels.c.label)
+        .where(labels.c.TransactionID == alerts.c.TransactionID, labels.c.label != WITHDRAWN)
+        .order_by(labels.c.known_at.desc(), case((labels.c.label == "fraud", 0), else_=1))
+        .limit(1)
+        .correlate(alerts)
+        .scalar_subquery()
+    )
+    labelled = (
+        select(alerts.c.TransactionID, func.date(alerts.c.Time).label("day"), said.label("outcome"))
+        .where(*_between(alerts.c.Time, span))
+        .where(
+            select(labels.c.TransactionID)
+            .where(labels.c.TransactionID == alerts.c.TransactionID, labels.c.label != WITHDRAWN)
+            .correlate(alerts)
+            .exists()
+        )
+        .subquery()
+    )
+    codes = func.json_extract(clean_data.c.reasons, "$[*].code")
+    counted = read_frame(
+        connection,
+        select(labelled.c.day, codes.label("codes"), labelled.c.outcome, func.count().label("number"))
+        .join_from(labelled, clean_data, clean_data.c.TransactionID == labelled.c.TransactionID)
+        .group_by(labelled.c.day, codes, labelled.c.outcome),
+    )
+    return pd.DataFrame(
+        {
+            "day": counted["day"],
+            "codes": [sorted(set(orjson.loads(each))) for each in counted["codes"]],
+            "fraud": counted["number"].where(counted["outcome"] == "fraud", 0).astype("int64"),
+            "legitimate": counted["number"].where(counted["outcome"] == "legitimate", 0).astype("int64"),
+        }
+    )
+
+
+def _scores(connection: Connection, span: Span) -> dict[str, list[int]]:
+    columns = score_daily.c
+    rows = connection.execute(
+        select(columns.model_version, columns.bin, func.sum(columns.transactions))
+        .where(*_on_days(score_daily, span))
+        .group_by(columns.model_version, columns.bin)
+    )
+    scores: dict[str, list[int]] = {}
+    for version, which, number in rows:
+        scores.setdefault(version, [0] * SCORE_BINS)[which] = int(number)
+    return scores
+
+
+def _on_days(table: Table, span: Span) -> tuple[ColumnElement[bool], ...]:
+    return table.c.day >= span.first, table.c.day <= span.last
+
+
+def _between(column: ColumnElement[datetime], span: Span) -> tuple[ColumnElement[bool], ...]:
+    start = datetime.combine(span.first, time.min)
+    return column >= start, column < datetime.combine(span.last, time.min) + timedelta(days=1)

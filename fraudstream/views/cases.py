@@ -1,0 +1,250 @@
+"""A transaction and a user as text, tables and figures: what was usual before, and what this one is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import pandas as pd
+import plotly.graph_objects as go
+
+from fraudstream.rules import FEATURE_PHRASES, in_words
+from fraudstream.views.figures import GAP_TO_LABELS, layout
+from fraudstream.views.palette import Palette
+from fraudstream.views.queue import STATES
+from fraudstream.views.texts import count, name_or_missing, plotly_text
+
+MOST_CONTRIBUTIONS = 10
+HABIT_ROWS = 12
+_HISTORY_HEIGHT = 300
+_BAR_PX, _AXIS_PX = 27, 56
+_LEAST_SHOWN = 0.0005
+_ROOM_FOR_TEXT = 1.35
+
+# What a point of the history is: its shape says it, too, not the colour alone.
+KINDS = {
+    "Not flagged": ("plain", "circle", 8),
+    "Flagged": ("flagged", "diamond", 10),
+    "Confirmed fraud": ("confirmed", "x", 10),
+    "Legitimate": ("legitimate", "circle-open", 10),
+}
+
+
+def history_figure(history: pd.DataFrame, palette: Palette, *, marked: str | None = None) -> go.Figure:
+    """Amounts over time, each transaction by what it is; the one called `marked` has a ring and a line.
+
+    `history` has the columns of reads.cases.History.
+    """
+    kinds = point_kinds(history)
+    figure = go.Figure(
+        [
+            _points(history[kinds == name], name, getattr(palette, colour), symbol, size)
+            for name, (colour, symbol, size) in KINDS.items()
+            if (kinds == name).any()
+        ]
+    )
+    this = history[history["TransactionID"] == marked]
+    if len(this):
+        figure.add_vline(
+            x=f"{this['Time'].iloc[0]:%Y-%m-%d %H:%M:%S}",
+            line={"color": palette.muted, "width": 1, "dash": "dot"},
+        )
+        figure.add_trace(_points(this, "This transaction", palette.text, "circle-open", 20, width=2.5))
+    figure.update_layout(
+        **layout(_HISTORY_HEIGHT, palette),
+        showlegend=True,
+        legend={"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        uirevision=marked,
+    )
+    figure.update_xaxes(type="date", gridcolor=palette.grid, automargin=True, **GAP_TO_LABELS)
+    figure.update_yaxes(
+        title={"text": "Amount", "font": {"size": 13}},
+        rangemode="tozero",
+        gridcolor=palette.grid,
+        automargin=True,
+        **GAP_TO_LABELS,
+    )
+    return figure
+
+
+def point_kinds(history: pd.DataFrame) -> pd.Series:
+    """For each row a key of KINDS: the outcome where it is known, else the verdict."""
+    verdict = (history["Is_Fraud"] == "YES").map({True: "Flagged", False: "Not flagged"})
+    known = history["state"].map({"fraud": "Confirmed fraud", "legitimate": "Legitimate"})
+    return known.fillna(verdict).astype(object)
+
+
+def history_table(history: pd.DataFrame) -> pd.DataFrame:
+    """The history as text for who does not see the figure, the newest first."""
+    newest_first = history.iloc[::-1]
+    return pd.DataFrame(
+        {
+            "Time": newest_first["Time"].astype("datetime64[s]"),
+            "Transaction": newest_first["TransactionID"],
+            "Amount": newest_first["Amount"].astype(float),
+            **{name: newest_first[name].map(name_or_missing) for name in ("Location", "Device", "Merchant")},
+            "Score": newest_first["score"].astype(float),
+            "Is": point_kinds(newest_first),
+        }
+    )
+
+
+def alerts_table(alerts: pd.DataFrame) -> pd.DataFrame:
+    """Columns Time, Transaction, Amount, Outcome, Reasons."""
+    return pd.DataFrame(
+        {
+            "Time": alerts["Time"].astype("datetime64[s]"),
+            "Transaction": alerts["TransactionID"],
+            "Amount": alerts["Amount"].astype(float),
+            "Outcome": alerts["state"].map(STATES),
+            "Reasons": [in_words(reasons) for reasons in alerts["reasons"]],
+        }
+    )
+
+
+def habits(
+    before: pd.DataFrame, column: str, *, this: str | None = None, marked: bool = False
+) -> pd.DataFrame:
+    """The names in a column with how often and when last, the most frequent first.
+
+    With `marked`, a column says which is this transaction's, and one that there was not before is on top.
+    """
+    names = before[column].map(name_or_missing)
+    counted = (
+        before.assign(name=names)
+        .groupby("name")["Time"]
+        .agg(["size", "max"])
+        .reset_index()
+        .sort_values(["size", "name"], ascending=[False, True])
+    )
+    table = pd.DataFrame(
+        {
+            column: counted["name"].astype(object),
+            "Transactions": counted["size"].astype("int64"),
+            "Last": counted["max"].astype("datetime64[s]"),
+        }
+    )
+    if not marked:
+        return table.head(HABIT_ROWS)
+    own = name_or_missing(this)
+    table["This one"] = ["this one" if name == own else "" for name in table[column]]
+    if own not in set(table[column]):
+        new = {column: own, "Transactions": 0, "Last": pd.NaT, "This one": "new"}
+        table = pd.concat([pd.DataFrame([new]).astype(table.dtypes.to_dict()), table], ignore_index=True)
+    ranked = table.assign(_own=table[column] == own).sort_values("_own", ascending=False, kind="stable")
+    return ranked.drop(columns="_own").head(HABIT_ROWS)
+
+
+def before_it(history: pd.DataFrame, time: datetime) -> pd.DataFrame:
+    return history[history["Time"] < time]
+
+
+def habit_caption(before: pd.DataFrame, amount: float) -> str:
+    """How this amount compares with those of before."""
+    if before.empty:
+        return "No transaction of this user in the 30 days before."
+    amounts = before["Amount"].astype(float)
+    return (
+        f"{count(len(before))} transactions in the 30 days before, median amount {amounts.median():,.2f}, "
+        f"highest {amounts.max():,.2f}; this one {amount:,.2f}"
+    )
+
+
+def contributions(values: Sequence[float], features: Sequence[float], names: Sequence[str]) -> pd.DataFrame:
+    """Columns Feature (in words), Value, Adds to the score: those that do, the largest effects first."""
+    table = pd.DataFrame(
+        {
+            "Feature": [FEATURE_PHRASES.get(name, name) for name in names],
+            "Value": [feature_text(value) for value in features],
+            "Adds to the score": [float(value) for value in values],
+        }
+    )
+    size = table["Adds to the score"].abs()
+    largest = size[size >= _LEAST_SHOWN].sort_values(ascending=False, kind="stable").head(MOST_CONTRIBUTIONS)
+    return table.loc[largest.index]
+
+
+def features_table(features: Sequence[float], names: Sequence[str]) -> pd.DataFrame:
+    """Columns Feature (in words), Name, Value."""
+    return pd.DataFrame(
+        {
+            "Feature": [FEATURE_PHRASES.get(name, name) for name in names],
+            "Value": [feature_text(value) for value in features],
+            "Name": list(names),
+        }
+    )
+
+
+def feature_text(value: float) -> str:
+    if float(value).is_integer():
+        return f"{value:,.0f}"
+    return f"{value:,.4g}" if abs(value) < 1_000 else f"{value:,.2f}"
+
+
+def contributions_figure(table: pd.DataFrame, palette: Palette) -> go.Figure:
+    """Horizontal bars, to the right what raises the score; columns as of `contributions`."""
+    added = table["Adds to the score"]
+    labels = [
+        f"{plotly_text(feature)}: {value}"
+        for feature, value in zip(table["Feature"], table["Value"], strict=True)
+    ]
+    figure = go.Figure(
+        go.Bar(
+            x=added.tolist(),
+            y=list(range(len(table))),
+            orientation="h",
+            text=[f"{value:+.3f}" for value in added],
+            textposition="outside",
+            cliponaxis=False,
+            marker={"color": [palette.flagged if value > 0 else palette.plain for value in added]},
+            customdata=labels,
+            hovertemplate="%{customdata}<br>%{x:+.4f}<extra></extra>",
+        )
+    )
+    figure.update_layout(**layout(_AXIS_PX + _BAR_PX * max(len(table), 1), palette), bargap=0.35)
+    reach = max(added.abs().max(), _LEAST_SHOWN) * _ROOM_FOR_TEXT if len(table) else 1
+    figure.update_xaxes(
+        range=[min(added.min(), 0) * _ROOM_FOR_TEXT - 0.12 * reach * (added.min() < 0), reach],
+        zeroline=True,
+        zerolinecolor=palette.muted,
+        gridcolor=palette.grid,
+        fixedrange=True,
+        automargin=True,
+    )
+    figure.update_yaxes(
+        tickvals=list(range(len(table))),
+        ticktext=labels,
+        range=[len(table) - 0.5, -0.5],
+        automargin=True,
+        fixedrange=True,
+        showgrid=False,
+        zeroline=False,
+        **GAP_TO_LABELS,
+    )
+    return figure
+
+
+def facts(values: Mapping[str, str | None]) -> pd.DataFrame:
+    """Names and values as a table of two columns."""
+    return pd.DataFrame(
+        {"Field": list(values), "Value": [name_or_missing(value) for value in values.values()]}
+    )
+
+
+def _points(
+    rows: pd.DataFrame, name: str, colour: str, symbol: str, size: int, *, width: float = 1.5
+) -> go.Scatter:
+    names = ("Location", "Device", "Merchant", "TransactionID")
+    texts = rows[list(names)].map(lambda each: plotly_text(name_or_missing(each)))
+    times = rows["Time"].dt.strftime("%Y-%m-%d %H:%M:%S")
+    amounts = rows["Amount"].astype(float)
+    hover = times + "<br>" + amounts.map("{:,.2f}".format) + "<br>" + texts.agg("<br>".join, axis=1)
+    return go.Scatter(
+        name=name,
+        mode="markers",
+        x=times.tolist(),
+        y=amounts.tolist(),
+        marker={"color": colour, "symbol": symbol, "size": size, "line": {"color": colour, "width": width}},
+        customdata=hover.tolist(),
+        hovertemplate="%{customdata}<extra></extra>",
+    )
