@@ -14,24 +14,23 @@ from sqlalchemy import Connection, Table, delete, text
 from sqlalchemy import insert as plain_insert
 from sqlalchemy.dialects.mysql import Insert, insert
 
-from fraudstream.schema import FIELD_NAMES, KNOWN_NAMES, Outcome
+from fraudstream.schema import FIELD_NAMES, Outcome
 from fraudstream.store.bulk import insert_rows
 from fraudstream.store.daily_counts import add_to_daily_counts
 from fraudstream.store.offsets import StoredOffsets, lock_offsets, move_offsets
+from fraudstream.store.rollups import add_to_rollups
 from fraudstream.store.tables import (
     alerts,
     batch_metrics,
     clean_data,
     dead_letters,
     pipeline_totals,
-    rollup_hourly,
     user_history,
 )
 
 METRICS_KEPT = timedelta(days=7)
 _VERDICT = ("Is_Fraud", "score", "reasons", "features")
 _POSITION = ("partition_id", "offset", "kafka_time")
-_ROLLUP_KEY = ("hour", *KNOWN_NAMES, "Is_Fraud")
 
 
 @dataclass(frozen=True)
@@ -89,7 +88,7 @@ def commit_batch(connection: Connection, batch: Batch) -> BatchCounts:
     _insert_transactions(connection, rows[Outcome.STORED], batch, now)
     _insert_dead_letters(connection, rows[Outcome.REJECTED], batch, now)
     _write_histories(connection, rows[Outcome.HISTORY])
-    _add_to_rollups(connection, rows[Outcome.STORED])
+    add_to_rollups(connection, rows[Outcome.STORED])
     add_to_daily_counts(connection, rows[Outcome.STORED], batch.model_version)
     _insert_alerts(connection, rows[Outcome.STORED], now)
     _add_to_totals(connection, batch.topic, counts, now)
@@ -141,25 +140,6 @@ def _write_histories(connection: Connection, histories: pa.Table) -> None:
         connection,
         statement.on_duplicate_key_update(history=statement.inserted.history),
         histories.select(["UserID", "history"]),
-    )
-
-
-def _add_to_rollups(connection: Connection, stored: pa.Table) -> None:
-    keyed = stored.append_column("hour", pc.floor_temporal(stored["Time"], unit="hour"))
-    for name in KNOWN_NAMES:
-        column = pc.fill_null(keyed[name], "")
-        keyed = keyed.set_column(keyed.column_names.index(name), name, column)
-    sums = keyed.group_by(list(_ROLLUP_KEY)).aggregate([("Amount", "sum"), ("Amount", "count")])
-    # Always in one order, so that two writers could only wait for each other, never deadlock.
-    sums = sums.sort_by([(name, "ascending") for name in _ROLLUP_KEY])
-    statement = insert(rollup_hourly)
-    _insert(
-        connection,
-        statement.on_duplicate_key_update(
-            transactions=rollup_hourly.c.transactions + statement.inserted.transactions,
-            amount=rollup_hourly.c.amount + statement.inserted.amount,
-        ),
-        sums.rename_columns({"Amount_sum": "amount", "Amount_count": "transactions"}),
     )
 
 

@@ -137,6 +137,23 @@ rollup_hourly = Table(
     **_OPTIONS,
 )
 
+HOURS_OF_DAY = tuple(f"h{hour:02}" for hour in range(24))
+
+# The same by the day, with the number of transactions in each hour of it: h00 to h23.
+rollup_daily = Table(
+    "rollup_daily",
+    metadata,
+    Column("day", Date, primary_key=True),
+    _field("Location", primary_key=True),
+    _field("Device", primary_key=True),
+    _field("Merchant", primary_key=True),
+    _yes_no("Is_Fraud", primary_key=True),
+    Column("transactions", BigInteger, nullable=False),
+    Column("amount", DECIMAL(30, 2), nullable=False),
+    *(Column(hour, Integer, nullable=False, server_default="0") for hour in HOURS_OF_DAY),
+    **_OPTIONS,
+)
+
 pipeline_totals = Table(
     "pipeline_totals",
     metadata,

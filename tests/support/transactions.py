@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,9 +13,10 @@ import pyarrow as pa
 from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.dialects.mysql import insert
 
-from fraudstream.schema import CITIES, DEVICES, MERCHANTS
+from fraudstream.schema import CITIES, DEVICES, JUDGED_ARROW, MERCHANTS
 from fraudstream.store.daily_counts import add_to_daily_counts
-from fraudstream.store.tables import alerts, clean_data, pipeline_totals, rollup_hourly
+from fraudstream.store.rollups import add_to_rollups
+from fraudstream.store.tables import alerts, clean_data, pipeline_totals
 
 FLAG_OVER = Decimal(2000)
 _PROCESSED_AT = datetime.fromisoformat("2026-01-01")
@@ -100,8 +100,7 @@ def store(
     with engine.begin() as connection:
         if rows:
             connection.execute(clean_data.insert(), [_stored(row, number) for number, row in enumerate(rows)])
-            _add(connection, rollup_hourly, _rollup(rows), ("transactions", "amount"))
-            _count_by_day(connection, rows)
+            _count(connection, rows)
             if flagged:
                 connection.execute(alerts.insert(), _alerts(rows))
         totals = {"topic": topic, **counts, "updated_at": _PROCESSED_AT}
@@ -130,16 +129,14 @@ def _stored(row: Judged, offset: int) -> dict[str, object]:
     }
 
 
-def _count_by_day(connection: Connection, rows: list[Judged]) -> None:
+def _count(connection: Connection, rows: list[Judged]) -> None:
+    """Each model's rows apart, as no batch is judged by two."""
+    names = ("Time", "Amount", "Location", "Device", "Merchant", "Is_Fraud", "score", "reasons")
+    schema = pa.schema([JUDGED_ARROW.field(name) for name in names])
     for version in {row.model_version for row in rows}:
-        same = [row for row in rows if row.model_version == version]
-        table = pa.table(
-            {
-                "Time": pa.array([row.time for row in same], pa.timestamp("s")),
-                "score": pa.array([row.shown_score for row in same], pa.float64()),
-                "reasons": pa.array([row.why for row in same], pa.string()),
-            }
-        )
+        same = [_stored(row, 0) for row in rows if row.model_version == version]
+        table = pa.Table.from_pylist([{name: row[name] for name in names} for row in same], schema)
+        add_to_rollups(connection, table)
         add_to_daily_counts(connection, table, version)
 
 
@@ -154,21 +151,6 @@ def _alerts(rows: list[Judged]) -> list[dict[str, object]]:
         }
         for row in rows
         if row.is_fraud == "YES"
-    ]
-
-
-def _rollup(rows: list[Judged]) -> list[dict[str, object]]:
-    counts: Counter[tuple] = Counter()
-    amounts: defaultdict[tuple, Decimal] = defaultdict(Decimal)
-    for row in rows:
-        hour = row.time.replace(minute=0, second=0)
-        group = (hour, row.location or "", row.device or "", row.merchant or "", row.is_fraud)
-        counts[group] += 1
-        amounts[group] += row.amount
-    names = ("hour", "Location", "Device", "Merchant", "Is_Fraud")
-    return [
-        {**dict(zip(names, group, strict=True)), "transactions": count, "amount": amounts[group]}
-        for group, count in counts.items()
     ]
 
 

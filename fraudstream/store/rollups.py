@@ -1,0 +1,63 @@
+"""What is counted beforehand, so that the dashboard's reads do not grow with the rows stored.
+
+Each batch adds its stored rows in its own transaction: the sums always equal those over all of `clean_data`.
+A missing name is "" here. Days and hours are those of Time, local time in the setting TZ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from sqlalchemy import Connection, Table
+from sqlalchemy.dialects.mysql import insert
+
+from fraudstream.schema import KNOWN_NAMES
+from fraudstream.store.bulk import insert_rows
+from fraudstream.store.tables import HOURS_OF_DAY, rollup_daily, rollup_hourly
+
+_WHO = (*KNOWN_NAMES, "Is_Fraud")
+
+
+def add_to_rollups(connection: Connection, stored: pa.Table) -> None:
+    """Count the rows of a batch that are stored: columns Time, Amount, Location, Device, Merchant and
+    Is_Fraud of JUDGED_ARROW. In the batch's transaction, once."""
+    hourly = _hourly(stored)
+    _add(connection, rollup_hourly, hourly, ("hour", *_WHO))
+    _add(connection, rollup_daily, _daily(hourly), ("day", *_WHO))
+
+
+def _hourly(stored: pa.Table) -> pa.Table:
+    """hour, Location, Device, Merchant, Is_Fraud -> transactions, amount."""
+    keyed = stored.append_column("hour", pc.floor_temporal(stored["Time"], unit="hour"))
+    for name in KNOWN_NAMES:
+        column = pc.fill_null(keyed[name], "")
+        keyed = keyed.set_column(keyed.column_names.index(name), name, column)
+    sums = keyed.group_by(["hour", *_WHO]).aggregate([("Amount", "sum"), ("Amount", "count")])
+    return sums.rename_columns({"Amount_sum": "amount", "Amount_count": "transactions"})
+
+
+def _daily(hourly: pa.Table) -> pa.Table:
+    """day, Location, Device, Merchant, Is_Fraud -> transactions, amount and those of the 24 counts, by hour
+    of the day, that the batch has any of."""
+    keyed = hourly.append_column("day", pc.floor_temporal(hourly["hour"], unit="day"))
+    hour_of_day = pc.hour(hourly["hour"])
+    present = {HOURS_OF_DAY[hour]: hour for hour in pc.unique(hour_of_day).to_pylist()}
+    for name, hour in present.items():
+        keyed = keyed.append_column(name, pc.if_else(pc.equal(hour_of_day, hour), hourly["transactions"], 0))
+    added = ["transactions", "amount", *present]
+    sums = keyed.group_by(["day", *_WHO]).aggregate([(name, "sum") for name in added])
+    return sums.rename_columns({f"{name}_sum": name for name in added})
+
+
+def _add(connection: Connection, into: Table, sums: pa.Table, key: Sequence[str]) -> None:
+    """Add to the rows with these keys, which are made where they are missing."""
+    statement = insert(into)
+    added = [name for name in sums.column_names if name not in key]
+    insert_rows(
+        connection,
+        statement.on_duplicate_key_update({name: into.c[name] + statement.inserted[name] for name in added}),
+        # Always in one order, so that two writers could only wait for each other, never deadlock.
+        sums.sort_by([(name, "ascending") for name in key]),
+    )
