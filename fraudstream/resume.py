@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-EARLIEST = -2  # how Spark's Kafka source is told to begin with the oldest record
-
 Range = tuple[int, int]  # (oldest offset that Kafka holds, offset of its next record)
 
 
@@ -21,7 +19,7 @@ def starting_offsets(
     topic_id: str,
     ranges: Mapping[int, Range],
 ) -> dict[int, int]:
-    """The offset to read from for each of Kafka's partitions: the stored one, or EARLIEST where none is.
+    """The offset to read from for each of Kafka's partitions: the stored one, else the oldest held.
 
     `stored` has the next offset of each committed partition, `ranges` what Kafka holds of each. Raises
     TopicGap, saying what was lost and how to accept it, rather than ever skip a record silently.
@@ -34,7 +32,7 @@ def starting_offsets(
             "; ".join(problems)
             + ". Nothing was skipped. To go on without these records: python -m fraudstream offsets accept"
         )
-    return {partition: stored.get(partition, EARLIEST) for partition in sorted(ranges)}
+    return {partition: stored.get(partition, earliest) for partition, (earliest, _) in sorted(ranges.items())}
 
 
 def find_gaps(

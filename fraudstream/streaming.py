@@ -47,7 +47,7 @@ from fraudstream.store.labels import read_label_changes
 from fraudstream.store.locks import lock_name
 from fraudstream.store.lookups import StoredHistories, StoredTransactions
 from fraudstream.store.migrate import NewerDatabase, migrate
-from fraudstream.store.offsets import OffsetsMoved, StoredOffsets, read_offsets, require_offsets
+from fraudstream.store.offsets import OffsetsMoved, StoredOffsets, move_offsets, read_offsets, require_offsets
 from fraudstream.store.status import set_status
 from fraudstream.store.writer import Writer, WriterLost, become_writer
 
@@ -60,6 +60,8 @@ _FIRST_RETRY_S, _LONGEST_RETRY_S = 1.0, 30.0
 _POLL_S = 0.2
 
 _ONLY_A_PERSON_CAN_HELP = (ModelError, resume.TopicGap, topic.TopicError, NewerDatabase)
+# Of a topic that was replaced, the next start says what is lost.
+_PASSING = (WriterLost, OffsetsMoved, topic.BrokerUnavailable, topic.TopicReplaced, TimeoutError)
 
 
 class JobStopped(Exception):
@@ -147,7 +149,7 @@ class Job:
                 if cause := permanent_cause(error):
                     raise JobStopped(cause) from error
                 log.error("the database of MYSQL_URL cannot be used: %s", error.orig)
-            except (WriterLost, OffsetsMoved, topic.BrokerUnavailable, TimeoutError) as error:
+            except _PASSING as error:
                 log.error("%s", error)
             except (PySparkException, Py4JError) as error:
                 if cause := permanent_cause_on_executors(error):
@@ -193,8 +195,9 @@ class Job:
         with (
             _scratch_checkpoint(self._config.checkpoint_root) as checkpoint,
             topic.LatestOffsets(self._config.kafka, self._config.topic, info.partitions) as latest,
+            topic.SameTopic(self._config.kafka, self._config.topic, info.topic_id) as same_topic,
         ):
-            handler = partial(self._handle, writer, info.topic_id, latest)
+            handler = partial(self._handle, writer, same_topic, latest)
             query = (
                 self._source(starting)
                 # Here, not in the handler: Spark then takes the long plan apart once, not in each batch.
@@ -227,16 +230,19 @@ class Job:
     def _where_to_start(self, writer: Writer) -> tuple[topic.TopicInfo, dict[int, int]]:
         kafka, name = self._config.kafka, self._config.topic
         info = topic.ensure_topic(kafka, name, self._config.partitions, on_wait=log.info)
+        ranges = topic.offset_range(kafka, name, info.partitions)
         with writer.transaction() as connection:
             stored = read_offsets(connection, name)
-        self._reached = stored
-        starting = resume.starting_offsets(
-            name,
-            stored_topic_id=stored.topic_id,
-            stored=stored.next_offsets,
-            topic_id=info.topic_id,
-            ranges=topic.offset_range(kafka, name, info.partitions),
-        )
+            starting = resume.starting_offsets(
+                name,
+                stored_topic_id=stored.topic_id,
+                stored=stored.next_offsets,
+                topic_id=info.topic_id,
+                ranges=ranges,
+            )
+            # Noted before anything is read: what is lost from here on is a gap, also before the first batch.
+            move_offsets(connection, name, info.topic_id, starting)
+        self._reached = StoredOffsets(info.topic_id, starting)
         return info, starting
 
     def _source(self, starting: dict[int, int]) -> DataFrame:
@@ -255,7 +261,12 @@ class Job:
         )
 
     def _handle(
-        self, writer: Writer, topic_id: str, latest: topic.LatestOffsets, cleaned: DataFrame, _batch: int
+        self,
+        writer: Writer,
+        same_topic: topic.SameTopic,
+        latest: topic.LatestOffsets,
+        cleaned: DataFrame,
+        _batch: int,
     ) -> None:
         """One micro-batch. What it raises stops the query, and `run` decides what comes next."""
         with self._batch_running:
@@ -263,14 +274,14 @@ class Job:
                 return
             try:
                 self._model.refresh(self._engine)
-                self._process(writer, topic_id, latest, cleaned)
+                self._process(writer, same_topic, latest, cleaned)
                 self._batch_succeeded = True
             except BaseException as error:
                 self._failure = error
                 raise
 
     def _process(
-        self, writer: Writer, topic_id: str, latest: topic.LatestOffsets, cleaned: DataFrame
+        self, writer: Writer, same_topic: topic.SameTopic, latest: topic.LatestOffsets, cleaned: DataFrame
     ) -> None:
         clock = _Stopwatch()
         started_at = datetime.now(UTC)
@@ -283,9 +294,11 @@ class Job:
         clock.lap("judge")
         if len(rows) == 0:
             return
+        same_topic.require()
+        clock.lap("topic")
         batch = Batch(
             topic=self._config.topic,
-            topic_id=topic_id,
+            topic_id=same_topic.topic_id,
             read_offsets=stored,
             rows=rows,
             model_version=self._model.version,

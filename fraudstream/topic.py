@@ -28,6 +28,7 @@ from kafka.errors import (
     KafkaError,
     KafkaTimeoutError,
     NodeNotReadyError,
+    RequestTimedOutError,
     RetriableError,
     SaslAuthenticationFailedError,
     TopicAlreadyExistsError,
@@ -49,22 +50,19 @@ _PROBE_S = 2.0
 _RETRY_S = 0.25
 _REQUEST_TIMEOUT_MS = 10_000
 _REFUSED_LOGIN = (SaslAuthenticationFailedError, UnsupportedSaslMechanismError, IllegalSaslStateError)
-_NO_ANSWER = (KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError)
+_NO_ANSWER = (KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError, RequestTimedOutError)
 
 
 class BrokerUnavailable(Exception):
-    """No broker answers; the text names the address, the time waited and the settings."""
-
-    def __init__(self, kafka: KafkaAccess, wait_s: float) -> None:
-        super().__init__(
-            f"No Kafka broker answered at {kafka.bootstrap_servers} within {wait_s:g} s. "
-            "Start the broker, or set KAFKA_BOOTSTRAP_SERVERS to its host:port, and KAFKA_SECURITY_PROTOCOL "
-            f"({kafka.security_protocol} was tried) to what it speaks there."
-        )
+    """No broker answers, or none that is ready; the text names the address and what may help."""
 
 
 class TopicError(Exception):
     """The broker answers, but refuses what is asked about the topic; the text says why."""
+
+
+class TopicReplaced(Exception):
+    """The topic is no longer the one that was being read."""
 
 
 class _NotReady(Exception):
@@ -168,25 +166,74 @@ class LatestOffsets(AbstractContextManager["LatestOffsets"]):
             self._stop.wait(_LATEST_EVERY_S)
 
 
+class SameTopic(AbstractContextManager["SameTopic"]):
+    """Says, in the few milliseconds of one request, whether a topic is still the one that it was.
+
+    Spark reads a topic that was deleted and created anew as if nothing had happened. What was read before
+    `require()` returns came from the topic with the id that is given here.
+    """
+
+    def __init__(self, kafka: KafkaAccess | str, topic: str, topic_id: str) -> None:
+        self.topic_id = topic_id
+        self._kafka = kafka_access(kafka)
+        self._topic = topic
+
+    def __enter__(self) -> SameTopic:
+        """Connect. Raises BrokerUnavailable, TopicError."""
+        with _in_plain_words(self._kafka, WAIT_S):
+            self._admin = _open_admin_client(self._kafka, WAIT_S, lambda message: None)
+        return self
+
+    def __exit__(self, *_exception: object) -> None:
+        self._admin.close()
+
+    def require(self) -> None:
+        """Raises TopicReplaced unless it is the same topic, and BrokerUnavailable when nobody can say so."""
+        with _in_plain_words(self._kafka, _REQUEST_TIMEOUT_MS / 1000):
+            [description] = self._admin.describe_topics([self._topic])
+        error_type = for_code(description["error_code"])
+        if error_type is UnknownTopicOrPartitionError:
+            raise TopicReplaced(f"topic {self._topic} was deleted; nothing of the batch was written")
+        if description["error_code"]:
+            raise BrokerUnavailable(
+                f"Kafka cannot say whether topic {self._topic} is still the same: {error_type.__name__}"
+            )
+        if str(description["topic_id"]) != self.topic_id:
+            raise TopicReplaced(
+                f"topic {self._topic} was deleted and created anew; nothing of the batch was written"
+            )
+
+
 @contextmanager
 def _admin_client(
     kafka: KafkaAccess, wait_s: float, on_wait: Callable[[str], None]
 ) -> Iterator[KafkaAdminClient]:
-    deadline = time.monotonic() + wait_s
-    try:
-        # A client that fails to connect leaves its thread behind, so none is made before a port is open.
-        _wait_for_listener(kafka, wait_s, on_wait)
-        remaining_s = max(deadline - time.monotonic(), _PROBE_S)
-        admin = KafkaAdminClient(
-            **kafka.client_options(),
-            kafka_client=_Client,
-            bootstrap_timeout_ms=remaining_s * 1000,
-            request_timeout_ms=_REQUEST_TIMEOUT_MS,
-        )
+    with _in_plain_words(kafka, wait_s):
+        admin = _open_admin_client(kafka, wait_s, on_wait)
         try:
             yield admin
         finally:
             admin.close()
+
+
+def _open_admin_client(kafka: KafkaAccess, wait_s: float, on_wait: Callable[[str], None]) -> KafkaAdminClient:
+    deadline = time.monotonic() + wait_s
+    # A client that fails to connect leaves its thread behind, so none is made before a port is open.
+    _wait_for_listener(kafka, wait_s, on_wait)
+    remaining_s = max(deadline - time.monotonic(), _PROBE_S)
+    return KafkaAdminClient(
+        **kafka.client_options(),
+        kafka_client=_Client,
+        bootstrap_timeout_ms=remaining_s * 1000,
+        request_timeout_ms=_REQUEST_TIMEOUT_MS,
+    )
+
+
+@contextmanager
+def _in_plain_words(kafka: KafkaAccess, wait_s: float) -> Iterator[None]:
+    """What the client library raises in the block becomes BrokerUnavailable or TopicError."""
+    try:
+        yield
     except ssl.SSLCertVerificationError as error:
         raise TopicError(
             f"The Kafka broker at {kafka.bootstrap_servers} has a certificate that does not hold "
@@ -202,7 +249,15 @@ def _admin_client(
             f"Kafka denies the account of KAFKA_USERNAME a right that it needs: {error}"
         ) from error
     except (*_NO_ANSWER, OSError) as error:
-        raise BrokerUnavailable(kafka, wait_s) from error
+        raise BrokerUnavailable(
+            f"No Kafka broker answered at {kafka.bootstrap_servers} within {wait_s:g} s. "
+            "Start the broker, or set KAFKA_BOOTSTRAP_SERVERS to its host:port, and KAFKA_SECURITY_PROTOCOL "
+            f"({kafka.security_protocol} was tried) to what it speaks there."
+        ) from error
+    except RetriableError as error:
+        raise BrokerUnavailable(
+            f"The Kafka broker at {kafka.bootstrap_servers} is not ready: {type(error).__name__}"
+        ) from error
 
 
 class _Client(KafkaNetClient):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from sqlalchemy import Engine
@@ -32,11 +32,18 @@ def wait_for_all(engine: Engine, topic: str, records: int, log: Path, *, timeout
     )
 
 
-def undisturbed_tables(environment: Mapping[str, str], database: str, records: int, log: Path) -> Tables:
+def undisturbed_tables(
+    environment: Mapping[str, str],
+    database: str,
+    records: int,
+    log: Path,
+    *,
+    read: Callable[[Engine], Tables] = whole_tables,
+) -> Tables:
     """All tables after one run of the job, into an empty `database`, over the topic's `records` records."""
     engine = open_tables(database)
     with running_job({**environment, "MYSQL_URL": database}, log, "--no-alerts"):
         wait_for_all(engine, environment["KAFKA_TOPIC"], records, log)
-    tables = whole_tables(engine)
+    tables = read(engine)
     engine.dispose()
     return tables

@@ -12,20 +12,28 @@ _OF_THE_RUN = {"alert_holds", "batch_metrics", "component_status", "mails", "wri
 _OF_THE_CLOCK = {"processed_at", "rejected_at", "replayed_at", "updated_at", "created_at", "recorded_at"}
 _OF_THE_SENDER = {"alert_id", "mail_id", "state"}
 _LEFT_OUT = _OF_THE_CLOCK | _OF_THE_SENDER
+_OF_KAFKA = {"topic", "topic_id", "partition_id", "offset", "next_offset", "kafka_time"}
 
 Tables = dict[str, list[Row]]
 
 
 def whole_tables(engine: Engine) -> Tables:
     """The rows of every table that the input alone decides, features and histories included, in order."""
+    return _tables(engine, left_out=_LEFT_OUT)
+
+
+def without_places(engine: Engine) -> Tables:
+    """The same, but for where in Kafka each record was: what runs over two topics have in common."""
+    return _tables(engine, left_out=_LEFT_OUT | _OF_KAFKA)
+
+
+def _tables(engine: Engine, left_out: set[str]) -> Tables:
     with engine.connect() as connection:
         return {
-            table.name: sorted(
-                connection.execute(select(*(column for column in table.c if column.name not in _LEFT_OUT))),
-                key=repr,
-            )
+            table.name: sorted(connection.execute(select(*columns)), key=repr)
             for table in metadata.sorted_tables
             if table.name not in _OF_THE_RUN
+            and (columns := [column for column in table.c if column.name not in left_out])
         }
 
 

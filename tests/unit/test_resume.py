@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import pytest
 
-from fraudstream.resume import EARLIEST, Range, TopicGap, accepted_offsets, find_gaps, starting_offsets
+from fraudstream.resume import Range, TopicGap, accepted_offsets, find_gaps, starting_offsets
 
 HELD = {0: (0, 100), 1: (40, 90)}
 
@@ -24,11 +24,11 @@ def accept(
 
 
 def test_the_first_start_reads_every_partition_from_its_oldest_record() -> None:
-    assert start({}, stored_topic_id=None) == {0: EARLIEST, 1: EARLIEST}
+    assert start({}, stored_topic_id=None) == {0: 0, 1: 40}
 
 
 def test_a_later_start_goes_on_where_it_was_and_reads_new_partitions_from_their_start() -> None:
-    assert start({0: 7}) == {0: 7, 1: EARLIEST}
+    assert start({0: 7}) == {0: 7, 1: 40}
     assert start({0: 100, 1: 40}) == {0: 100, 1: 40}
 
 
