@@ -58,6 +58,7 @@ class Settings(BaseSettings):
     dashboard_mysql_user: str | None = None
     dashboard_mysql_password: SecretStr | None = None
     dashboard_url: str = "http://localhost:8501"
+    dashboard_analysts: Annotated[tuple[str, ...], NoDecode] = ()
 
     sender_email: str | None = None
     sender_password: SecretStr | None = None
@@ -108,16 +109,16 @@ class Settings(BaseSettings):
             raise ValueError("must be a mysql:// or mysql+mysqlconnector:// URL")
         return value
 
-    @field_validator("receiver_email", mode="before")
+    @field_validator("receiver_email", "dashboard_analysts", mode="before")
     @classmethod
-    def _split_recipients(cls, value: object) -> object:
+    def _split_addresses(cls, value: object) -> object:
         if isinstance(value, str):
             return tuple(part.strip() for part in value.split(",") if part.strip())
         return value
 
-    @field_validator("receiver_email")
+    @field_validator("receiver_email", "dashboard_analysts")
     @classmethod
-    def _recipients_are_addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+    def _all_are_addresses(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for address in value:
             if not _ADDRESS.fullmatch(address):
                 raise ValueError("must be a comma-separated list of mail addresses")

@@ -15,10 +15,10 @@ import os
 import re
 import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import skops.io
@@ -27,6 +27,8 @@ from sklearn.ensemble import IsolationForest, RandomForestClassifier
 
 from fraudstream.features import FEATURE_NAMES
 from fraudstream.model import Metadata, Model, Scorer, TailCurve, from_parts, parts_of
+
+Read = TypeVar("Read")
 
 CURRENT = "CURRENT"
 METADATA_FILE = "model.json"
@@ -94,12 +96,24 @@ def load(directory: Path) -> Model | None:
     that a model has no business holding, was trained with other features than this code computes, or
     contradicts itself.
     """
+    return _load(directory, _read_model)
+
+
+def load_metadata(directory: Path) -> Metadata | None:
+    """What is known of the current model, without its estimators; None when there is no model.
+
+    Raises ModelError as `load`, but for what only the estimators would show.
+    """
+    return _load(directory, lambda folder: _read_document(folder)[0])
+
+
+def _load(directory: Path, read: Callable[[Path], Read]) -> Read | None:
     version = current_version(directory)
     if version is None:
         return None
     folder = directory / version
     try:
-        return _read_model(folder)
+        return read(folder)
     except Exception as error:
         raise ModelError(
             f"the model in {folder} cannot be loaded: {_problem(error)}; "
@@ -154,14 +168,7 @@ def _replace(path: Path, content: bytes) -> None:
 
 
 def _read_model(folder: Path) -> Model:
-    text = (folder / METADATA_FILE).read_text(encoding="utf-8")
-    document = json.loads(text, parse_float=_finite, parse_constant=_finite)
-    if _SCORER not in document:
-        raise ModelError(f"{METADATA_FILE} has no {_SCORER!r}, so it is of an earlier form")
-    stored = document.pop(_SCORER)
-    metadata = _metadata(document)
-    if metadata.version != folder.name:
-        raise ModelError(f"it says that it is {metadata.version}")
+    metadata, stored = _read_document(folder)
     if metadata.feature_names != FEATURE_NAMES:
         raise ModelError(f"it was trained with other features: {_difference(metadata.feature_names)}")
     if not 0 <= metadata.threshold <= _HIGHEST_THRESHOLD:
@@ -170,6 +177,19 @@ def _read_model(folder: Path) -> Model:
     scorer = from_parts(estimators, stored["values"])
     _check(scorer, estimators)
     return Model(scorer, metadata)
+
+
+def _read_document(folder: Path) -> tuple[Metadata, dict[str, Any]]:
+    """The metadata, and the scorer's plain values with the names of its estimators."""
+    text = (folder / METADATA_FILE).read_text(encoding="utf-8")
+    document = json.loads(text, parse_float=_finite, parse_constant=_finite)
+    if _SCORER not in document:
+        raise ModelError(f"{METADATA_FILE} has no {_SCORER!r}, so it is of an earlier form")
+    stored = document.pop(_SCORER)
+    metadata = _metadata(document)
+    if metadata.version != folder.name:
+        raise ModelError(f"it says that it is {metadata.version}")
+    return metadata, stored
 
 
 def _finite(text: str) -> float:

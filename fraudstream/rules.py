@@ -410,6 +410,11 @@ def each_in_words(reasons_json: str | None) -> list[str]:
     return [] if reasons_json is None else [_one_in_words(reason) for reason in orjson.loads(reasons_json)]
 
 
+def codes(reasons_json: str | None) -> list[str]:
+    """The code of each reason, in their order."""
+    return [] if reasons_json is None else [str(reason["code"]) for reason in orjson.loads(reasons_json)]
+
+
 def code_in_words(code: str) -> str:
     """What a code stands for; one of a newer version is shown as it is."""
     return _TITLES.get(code, code)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
 
 import pandas as pd
 import plotly.graph_objects as go
 
 from fraudstream.rules import FEATURE_PHRASES, in_words
+from fraudstream.stored import StoredAlert, StoredTransaction
 from fraudstream.views.figures import GAP_TO_LABELS, layout
+from fraudstream.views.overview import Kpi
 from fraudstream.views.palette import Palette
-from fraudstream.views.queue import STATES
-from fraudstream.views.texts import count, name_or_missing, plotly_text
+from fraudstream.views.queue import STATES, reasons_text
+from fraudstream.views.texts import count, local, name_or_missing, plotly_text, share
 
 MOST_CONTRIBUTIONS = 10
 HABIT_ROWS = 12
@@ -139,7 +142,7 @@ def before_it(history: pd.DataFrame, time: datetime) -> pd.DataFrame:
     return history[history["Time"] < time]
 
 
-def habit_caption(before: pd.DataFrame, amount: float) -> str:
+def habit_text(before: pd.DataFrame, amount: float) -> str:
     """How this amount compares with those of before."""
     if before.empty:
         return "No transaction of this user in the 30 days before."
@@ -224,11 +227,97 @@ def contributions_figure(table: pd.DataFrame, palette: Palette) -> go.Figure:
     return figure
 
 
-def facts(values: Mapping[str, str | None]) -> pd.DataFrame:
-    """Names and values as a table of two columns."""
-    return pd.DataFrame(
-        {"Field": list(values), "Value": [name_or_missing(value) for value in values.values()]}
+def facts_text(this: StoredTransaction, tz: str) -> str:
+    """All fields of the transaction, and the verdict; `tz` is the setting TZ."""
+    return "\n".join(
+        [
+            f"Transaction {this.transaction_id}",
+            f"{this.time:%Y-%m-%d %H:%M:%S} ({tz})",
+            f"User {this.user_id}",
+            f"Location {name_or_missing(this.location)}",
+            f"Device {name_or_missing(this.device)}",
+            f"Merchant {name_or_missing(this.merchant)}",
+        ]
     )
+
+
+def verdict_text(this: StoredTransaction) -> str:
+    """The reasons with their numbers, the score, and who gave it."""
+    judge = f"model {this.model_version}" if this.model_version else "the rules alone, without a model"
+    return f"{reasons_text(this.reasons)}\n\nScore {this.score:.4f}, judged by {judge}"
+
+
+def origin_text(this: StoredTransaction, alert: StoredAlert | None, zone: ZoneInfo) -> str:
+    """The record's place in Kafka, when it came, and what became of its alert."""
+    return "\n".join(
+        [
+            f"Kafka partition {this.partition_id}, offset {this.offset}, topic id {this.topic_id}",
+            f"Produced {_at(this.kafka_time, zone)}",
+            f"Stored {_at(this.processed_at, zone)}",
+            _mail_text(alert, zone),
+        ]
+    )
+
+
+def _mail_text(alert: StoredAlert | None, zone: ZoneInfo) -> str:
+    if alert is None:
+        return "No alert: it is not flagged"
+    if alert.mail == "sent" and alert.sent_at:
+        return f"Mailed {_at(alert.sent_at, zone)}"
+    return {
+        None: "Its alert waits to be mailed",
+        "sending": "Its mail is being sent",
+        "failed": "Its mail was refused: see the Pipeline page",
+    }.get(alert.mail, f"Its mail is {alert.mail}")
+
+
+def _at(utc: datetime, zone: ZoneInfo) -> str:
+    return f"{local(utc, zone):%Y-%m-%d %H:%M:%S} ({zone.key})"
+
+
+def history_text(history: pd.DataFrame, until: datetime, *, cut: bool) -> str:
+    """What the figure shows: how many transactions of which period."""
+    shown = f"the last {count(len(history))} transactions" if cut else f"{count(len(history))} transactions"
+    last = max([until, *history["Time"].tail(1).tolist()])
+    first = history["Time"].min() if cut and len(history) else until - timedelta(days=30)
+    return f"{shown[0].upper()}{shown[1:]} from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}"
+
+
+def contributions_text(score: float, shown: int) -> str:
+    if shown == 0:
+        return f"No feature alone moves the score of {score:.4f}."
+    return (
+        f"The score is {score:.4f}. A bar shows by how much a feature alone moves it, from what is usual "
+        "to what it is here; bars need not add up to the score."
+    )
+
+
+def user_text(user_id: str, first: datetime, last: datetime, tz: str) -> str:
+    return (
+        f"User {user_id}\n"
+        f"All stored transactions are from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} ({tz})"
+    )
+
+
+def user_kpis(*, transactions: int, flagged: int, history: pd.DataFrame, cut: bool) -> list[Kpi]:
+    """`transactions` and `flagged` are of all time, `history` is of the last 30 days."""
+    amounts = history["Amount"].astype(float)
+    confirmed = int((history["state"] == "fraud").sum())
+    recent = f"{count(len(history))}{' and more' if cut else ''}"
+    return [
+        Kpi("Transactions, all time", count(transactions), "Stored transactions of this user"),
+        Kpi(
+            "Flagged, all time",
+            f"{count(flagged)} ({share(flagged, transactions)})",
+            "Those of them that are flagged",
+        ),
+        Kpi("Last 30 days", recent, "Transactions in the 30 days up to the user's last one"),
+        Kpi(
+            "Confirmed, 30 days",
+            count(confirmed),
+            f"Confirmed frauds in these days; the median amount is {amounts.median():,.2f}",
+        ),
+    ]
 
 
 def _points(

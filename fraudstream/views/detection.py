@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 
 import numpy as np
 import pandas as pd
@@ -13,6 +13,7 @@ import plotly.graph_objects as go
 
 from fraudstream.rules import code_in_words
 from fraudstream.views.figures import GAP_TO_LABELS, layout
+from fraudstream.views.overview import Kpi
 from fraudstream.views.palette import Palette
 from fraudstream.views.texts import NO_VALUE, count, plotly_text, share, shortened
 
@@ -28,8 +29,60 @@ _DRIFT_BINS = 10
 _DAYS_SHOWN_BY_DAY = 31
 
 
+def span_text(first: date, last: date, tz: str) -> str:
+    return f"Transactions of {first:%Y-%m-%d} to {last:%Y-%m-%d}, whole days ({tz})"
+
+
+def detection_kpis(*, transactions: int, alerts: int, fraud: int, legitimate: int) -> list[Kpi]:
+    known = fraud + legitimate
+    return [
+        Kpi("Transactions", count(transactions), "Stored transactions of these days"),
+        Kpi("Alerts", f"{count(alerts)} ({share(alerts, transactions)})", "Flagged ones, and their share"),
+        Kpi(
+            "With an outcome",
+            f"{count(known)} ({share(known, alerts)})",
+            "Reviewed or labelled alerts",
+        ),
+        Kpi("Precision", share(fraud, known), "Confirmed frauds among the alerts with an outcome"),
+    ]
+
+
+def model_text(
+    *,
+    version: str,
+    kind: str,
+    trained_at: datetime,
+    training: tuple[str, str, int],
+    threshold: float,
+    threshold_chosen: str,
+    at_work: str | None,
+) -> str:
+    """What is known of the model; `training` is from, until, rows.
+
+    `at_work` is the newest batch's version: "" where it had no model, None where there is no batch.
+    """
+    first, last, rows = training
+    lines = [
+        f"Version {version} ({kind}), trained {trained_at:%Y-%m-%d %H:%M}",
+        f"Learned from {count(rows)} transactions of {first} to {last}",
+        f"Flags a score of {threshold:.4f} and more: {threshold_chosen}",
+    ]
+    if at_work not in (None, version):
+        judged = f"model {at_work}" if at_work else "no model"
+        lines.append(f"The newest batch was judged by {judged}: the job takes up a model when it starts")
+    return "\n".join(lines)
+
+
+def scores_text(now: int, training: int, index: float | None) -> str:
+    return (
+        f"{count(now)} transactions of these days and {count(training)} that training held back. "
+        f"Population stability index {drift_text(index)}: under {_SOME_DRIFT} little has changed, "
+        f"over {_MUCH_DRIFT} much; then train again."
+    )
+
+
 def rules_table(rules: pd.DataFrame, alerts: int) -> pd.DataFrame:
-    """Columns Reason, Code, Flags, Share of alerts, Confirmed fraud, Legitimate, Precision, Not reviewed.
+    """Columns Reason, Flags, Share of alerts, Confirmed, Legitimate, Not reviewed, Precision, Code.
 
     `rules` has code, flagged, fraud, legitimate. An alert with two reasons counts for both.
     """
@@ -37,15 +90,15 @@ def rules_table(rules: pd.DataFrame, alerts: int) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "Reason": rules["code"].map(code_in_words),
-            "Code": rules["code"],
             "Flags": rules["flagged"],
             "Share of alerts": [share(flagged, alerts) for flagged in rules["flagged"]],
-            "Confirmed fraud": rules["fraud"],
+            "Confirmed": rules["fraud"],
             "Legitimate": rules["legitimate"],
             "Not reviewed": rules["flagged"] - reviewed,
             "Precision": [
                 precision_text(fraud, known) for fraud, known in zip(rules["fraud"], reviewed, strict=True)
             ],
+            "Code": rules["code"],
         }
     )
 

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 import pandas as pd
 
 from fraudstream.reviews import REVIEW, Review, Word
-from fraudstream.rules import in_words
+from fraudstream.rules import code_in_words, codes, each_in_words, in_words
 from fraudstream.views.texts import local, name_or_missing
 
 STATES = {"new": "New", "fraud": "Confirmed fraud", "legitimate": "Legitimate"}
@@ -21,17 +21,17 @@ _FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "�
 
 
 def queue_table(rows: pd.DataFrame) -> pd.DataFrame:
-    """`rows` as of reads.queue, with headings and words: State, Time, Transaction, …, Reasons."""
+    """`rows` as of reads.queue, with headings; of the reasons what their codes stand for."""
     return pd.DataFrame(
         {
             "State": rows["state"].map(STATES),
             "Time": rows["Time"].astype("datetime64[s]"),
-            "Transaction": rows["TransactionID"],
-            "User": rows["UserID"],
             "Amount": rows["Amount"].astype(float),
             "Score": rows["score"].astype(float),
+            "User": rows["UserID"],
+            "Reasons": [", ".join(map(code_in_words, codes(reasons))) for reasons in rows["reasons"]],
             "Location": rows["Location"].map(name_or_missing),
-            "Reasons": [in_words(reasons) for reasons in rows["reasons"]],
+            "Transaction": rows["TransactionID"],
         }
     )
 
@@ -80,6 +80,22 @@ def review_text(review: Review, zone: ZoneInfo) -> str:
     said = STATES[review.outcome] if review.outcome else "Review taken back"
     note = f": {review.note}" if review.note else ""
     return f"{local(review.recorded_at, zone):%Y-%m-%d %H:%M} {review.reviewer}: {said}{note}"
+
+
+def alert_text(row: pd.Series) -> str:
+    """One row of reads.queue: which transaction, when, whose, where, and its score."""
+    places = ", ".join(name_or_missing(row[name]) for name in ("Location", "Device", "Merchant"))
+    return (
+        f"Transaction {row['TransactionID']}\n"
+        f"{row['Time']:%Y-%m-%d %H:%M:%S}, user {row['UserID']}\n"
+        f"{places}\n"
+        f"Score {row['score']:.2f}"
+    )
+
+
+def reasons_text(reasons: str | None) -> str:
+    """A line for each reason, with its numbers."""
+    return "\n".join(f"• {reason}" for reason in each_in_words(reasons)) or "Not flagged"
 
 
 def newer_text(number: int, most: int) -> str:

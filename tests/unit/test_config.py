@@ -59,6 +59,7 @@ NONSENSE = {
         "mysql:/host",
     ),
     "DASHBOARD_URL": ("localhost:8501", "ftp://localhost", "http://"),
+    "DASHBOARD_ANALYSTS": ("nobody", "a@example.com,b"),
     "SENDER_EMAIL": ("nobody", "a@example.com,b@example.com", "A <a@example.com>"),
     "RECEIVER_EMAIL": ("nobody", "a@example.com,b", "a@example.com b@example.com"),
     "SMTP_PORT": ("0", "65536", "smtp"),

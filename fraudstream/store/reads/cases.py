@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from decimal import Decimal
 
 import pandas as pd
 from sqlalchemy import ColumnElement, Connection, func, select
@@ -15,6 +14,7 @@ from fraudstream.store.reads.frames import read_frame
 from fraudstream.store.reads.queue import Known, known_of
 from fraudstream.store.reviews import history_of
 from fraudstream.store.tables import alerts, clean_data, labels, mails
+from fraudstream.stored import StoredAlert, StoredTransaction
 
 LOOK_BACK = timedelta(days=30)
 LOOK_AHEAD = timedelta(days=1)
@@ -35,38 +35,6 @@ HISTORY_COLUMNS = (
 
 
 @dataclass(frozen=True)
-class Transaction:
-    """One row of `clean_data`. `kafka_time` and `processed_at` are UTC, `time` is local time in TZ."""
-
-    transaction_id: str
-    user_id: str
-    amount: Decimal
-    location: str | None
-    time: datetime
-    device: str | None
-    merchant: str | None
-    flagged: bool
-    score: float
-    reasons: str | None
-    model_version: str | None
-    features: bytes | None
-    topic_id: str
-    partition_id: int
-    offset: int
-    kafka_time: datetime
-    processed_at: datetime
-
-
-@dataclass(frozen=True)
-class Alert:
-    """What became of the alert. `mail` None: it waits; else sending, sent or failed. Times are UTC."""
-
-    created_at: datetime
-    mail: str | None = None
-    sent_at: datetime | None = None
-
-
-@dataclass(frozen=True)
 class History:
     """A user's transactions in a span of event time, oldest first: columns HISTORY_COLUMNS and `state`.
 
@@ -81,8 +49,8 @@ class History:
 class Case:
     """A transaction and what surrounds it; `reviews` is the newest first, each as it was stored."""
 
-    transaction: Transaction
-    alert: Alert | None
+    transaction: StoredTransaction
+    alert: StoredAlert | None
     known: Known
     reviews: list[Review]
     history: History
@@ -111,7 +79,7 @@ def read_case(connection: Connection, transaction_id: str) -> Case | None:
     row = connection.execute(select(clean_data).where(columns.TransactionID == transaction_id)).one_or_none()
     if row is None:
         return None
-    transaction = Transaction(
+    transaction = StoredTransaction(
         transaction_id=row.TransactionID,
         user_id=row.UserID,
         amount=row.Amount,
@@ -163,13 +131,13 @@ def read_user(connection: Connection, user_id: str) -> User | None:
     )
 
 
-def _alert(connection: Connection, transaction_id: str) -> Alert | None:
+def _alert(connection: Connection, transaction_id: str) -> StoredAlert | None:
     row = connection.execute(
         select(alerts.c.created_at, mails.c.state, mails.c.sent_at)
         .outerjoin_from(alerts, mails, alerts.c.mail_id == mails.c.mail_id)
         .where(alerts.c.TransactionID == transaction_id)
     ).one_or_none()
-    return None if row is None else Alert(row.created_at, row.state, row.sent_at)
+    return None if row is None else StoredAlert(row.created_at, row.state, row.sent_at)
 
 
 def _reviews(connection: Connection, transaction_id: str) -> list[Review]:

@@ -12,7 +12,15 @@ from sqlalchemy import ColumnElement, Connection, Table, case, func, select
 from fraudstream.reviews import WITHDRAWN
 from fraudstream.schema import SCORE_BINS
 from fraudstream.store.reads.frames import read_frame
-from fraudstream.store.tables import alerts, clean_data, labels, rollup_hourly, rule_daily, score_daily
+from fraudstream.store.tables import (
+    alerts,
+    batch_metrics,
+    clean_data,
+    labels,
+    rollup_hourly,
+    rule_daily,
+    score_daily,
+)
 
 
 @dataclass(frozen=True)
@@ -68,6 +76,13 @@ def read_detection(connection: Connection, span: Span) -> Detection:
         outcomes=_by_day(known),
         scores=_scores(connection, span),
     )
+
+
+def version_at_work(connection: Connection) -> str | None:
+    """The version of the model in the newest batch, "" where that had none, None where there is no batch."""
+    newest = select(batch_metrics.c.model_version).order_by(batch_metrics.c.id.desc()).limit(1)
+    row = connection.execute(newest).one_or_none()
+    return None if row is None else row.model_version or ""
 
 
 def _totals(connection: Connection, span: Span) -> tuple[int, int]:

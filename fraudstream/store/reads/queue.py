@@ -27,7 +27,7 @@ PAGE_ROWS = 50
 LOOKED_AT, SEARCHED = 10_000, 3_000
 EXPORTED_ROWS = 5_000
 MOST_CODES = 100
-SHORTEST_SEARCH = 2
+MOST_COUNTED = 1_000
 
 
 @dataclass(frozen=True)
@@ -91,25 +91,33 @@ QUEUE_COLUMNS = (*_SHOWN, "alert_id", "state", "source", "by", "note", "version"
 
 
 def read_queue(
-    connection: Connection, wanted: Wanted, *, behind: Place | None = None, rows: int = PAGE_ROWS
+    connection: Connection,
+    wanted: Wanted,
+    *,
+    up_to: int | None = None,
+    behind: Place | None = None,
+    rows: int = PAGE_ROWS,
 ) -> Queue:
-    """At most `rows` alerts, from the newest on, or from the first one behind a place."""
-    found = _exactly(connection, wanted, behind, rows)
+    """At most `rows` alerts, from the newest on, or from the first one behind a place.
+
+    Those that came after the alert with the id `up_to` are left out.
+    """
+    start = [*_behind(behind), *([] if up_to is None else [alerts.c.alert_id <= up_to])]
+    found = _exactly(connection, wanted, start, rows)
     if found is None:
-        found = _within_a_window(connection, wanted, behind, rows)
+        found = _within_a_window(connection, wanted, start, rows)
     frame, following = found
     known = known_of(connection, frame["TransactionID"].tolist())
     return Queue(_with_words(frame, known), following)
 
 
-def newest_place(connection: Connection) -> Place | None:
-    """Where the newest alert is."""
-    newest = connection.execute(select(alerts.c.Time, alerts.c.alert_id).order_by(*_NEWEST_FIRST).limit(1))
-    row = newest.one_or_none()
-    return None if row is None else Place(row.Time, row.alert_id)
+def read_alert(connection: Connection, transaction_id: str) -> pd.DataFrame:
+    """The alert of one transaction: one row as in Queue, or none."""
+    frame, _ = _page(connection, [alerts.c.TransactionID == transaction_id], [], 1)
+    return _with_words(frame, known_of(connection, [transaction_id]))
 
 
-def alerts_since(connection: Connection, alert_id: int, *, most: int = 1_000) -> int:
+def alerts_since(connection: Connection, alert_id: int, *, most: int = MOST_COUNTED) -> int:
     """How many alerts came after that one, `most` for so many and more."""
     later = select(alerts.c.alert_id).where(alerts.c.alert_id > alert_id).limit(most).subquery()
     return connection.scalar(select(func.count()).select_from(later)) or 0
@@ -155,7 +163,7 @@ _OUTCOME: ColumnElement[Any] = (
 
 
 def _exactly(
-    connection: Connection, wanted: Wanted, behind: Place | None, rows: int
+    connection: Connection, wanted: Wanted, start: list[ColumnElement[bool]], rows: int
 ) -> tuple[pd.DataFrame, Place | None] | None:
     """The alerts of the transaction or user that is called like the search; None where nobody is."""
     if not wanted.search:
@@ -165,26 +173,26 @@ def _exactly(
     of_user = and_(alerts.c.state.in_(("waiting", "mailed")), alerts.c.UserID == wanted.search)
     for named in (of_transaction, of_user):
         if connection.scalar(select(alerts.c.alert_id).where(named).limit(1)) is not None:
-            return _page(connection, [named, *_behind(behind)], _conditions(wanted, text=False), rows)
+            return _page(connection, [named, *start], _conditions(wanted, text=False), rows)
     return None
 
 
 def _within_a_window(
-    connection: Connection, wanted: Wanted, behind: Place | None, rows: int
+    connection: Connection, wanted: Wanted, start: list[ColumnElement[bool]], rows: int
 ) -> tuple[pd.DataFrame, Place | None]:
     conditions = _conditions(wanted, text=True)
     if not conditions:
-        return _page(connection, _behind(behind), [], rows)
+        return _page(connection, start, [], rows)
     window = SEARCHED if wanted.search or wanted.code else LOOKED_AT
     last = connection.execute(
         select(alerts.c.Time, alerts.c.alert_id)
-        .where(*_behind(behind))
+        .where(*start)
         .order_by(*_NEWEST_FIRST)
         .offset(window - 1)
         .limit(1)
     ).one_or_none()
     end = None if last is None else Place(last.Time, last.alert_id)
-    frame, following = _page(connection, [*_behind(behind), *_not_behind(end)], conditions, rows)
+    frame, following = _page(connection, [*start, *_not_behind(end)], conditions, rows)
     return frame, following or end
 
 

@@ -1,0 +1,184 @@
+"""Reviews on a page: who reviews, the buttons with their keys, and what a press stores.
+
+Who may review is decided by `reviewer` where the review is written; what a page shows only follows it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import streamlit as st
+from streamlit.errors import StreamlitSecretNotFoundError
+
+from fraudstream.dashboard.process import engine_of_this_process, settings_of_this_process
+from fraudstream.labels import Outcome
+from fraudstream.reviews import NAME_LENGTH, NOTE_LENGTH, NotAllowed, Reviewer, reviewer_of
+from fraudstream.store import reviews as store
+from fraudstream.store.reads.queue import Known
+from fraudstream.store.reads.snapshot import DatabaseProblem
+from fraudstream.store.reviews import NOT_REVIEWED, Seen
+from fraudstream.views.queue import STATES, word_text
+
+_NAME, _TOLD, _DECIDED = "analyst", "told_by_reviewing", "decided_by_this_session"
+_NOTE_PX = 76
+_DECISIONS: tuple[tuple[Outcome, str, str], ...] = (
+    ("fraud", "Fraud", "F"),
+    ("legitimate", "Legitimate", "L"),
+)
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the last press did, until the next one. `text` may have texts of the data in it."""
+
+    kind: Literal["done", "refused"]
+    text: str
+
+
+def login_is_on() -> bool:
+    """Whether Streamlit's login is configured. Raises NotAllowed where its file cannot be read: that nobody
+    can tell must not open the door."""
+    try:
+        return "auth" in st.secrets
+    except StreamlitSecretNotFoundError:
+        files = [Path(each) for each in st.get_option("secrets.files")]
+        if any(file.exists() for file in files):
+            raise NotAllowed("secrets.toml cannot be read, so nobody can sign in.") from None
+        return False
+
+
+def reviewer() -> Reviewer:
+    """Who reviews in this session. Raises NotAllowed."""
+    login = login_is_on()
+    return reviewer_of(
+        login=login,
+        user=dict(st.user.to_dict()) if login else {},
+        declared=str(st.session_state.get(_NAME) or ""),
+        allowed=settings_of_this_process().dashboard_analysts,
+    )
+
+
+def show_review(
+    transaction_id: str, known: Known, *, after: Callable[[str], None] = lambda _id: None
+) -> None:
+    """What is known of the transaction, and buttons to say more; `after` is called with the transaction
+    whose review was stored."""
+    st.text(word_text(known.word))
+    problem = None
+    try:
+        reviewer()
+    except NotAllowed as refused:
+        problem = str(refused)
+    if problem is None or not _asks_to_sign_in():
+        _show_buttons(transaction_id, known, after, disabled=problem is not None)
+    _show_told()
+    _show_reviewer(problem)
+
+
+def _asks_to_sign_in() -> bool:
+    """Whether a name would not do."""
+    try:
+        return login_is_on()
+    except NotAllowed:
+        return True
+
+
+def _show_buttons(transaction_id: str, known: Known, after: Callable[[str], None], *, disabled: bool) -> None:
+    seen = Seen(transaction_id, known.review.version if known.review else NOT_REVIEWED)
+    note_key = f"note {seen.transaction_id} {seen.version}"
+    present = known.review.note if known.review else None
+    st.text_area("Note", present or "", key=note_key, max_chars=NOTE_LENGTH, height=_NOTE_PX)
+    with st.container(horizontal=True, gap="small"):
+        for outcome, label, key in _DECISIONS:
+            st.button(
+                label,
+                key=f"decide_{outcome}",
+                shortcut=key,
+                disabled=disabled,
+                on_click=decide,
+                args=(seen, outcome, note_key, after),
+            )
+        _show_undo(after)
+
+
+def _show_reviewer(problem: str | None) -> None:
+    """Who reviews, and the way to become somebody: a sign-in with login, else a name."""
+    if not _asks_to_sign_in():
+        st.text_input(
+            "Your name",
+            key=_NAME,
+            max_chars=NAME_LENGTH,
+            placeholder="is recorded with each review",
+            help="Without it nothing can be reviewed. Nobody checks it: that takes a login, see the README.",
+            persist_state="session",
+        )
+        return
+    with st.container(horizontal=True, vertical_alignment="center", gap="small"):
+        st.text(problem or f"Signed in as {reviewer().name}", width="content")
+        if problem is None or st.user.to_dict().get("is_logged_in"):
+            st.button("Sign out", icon=":material/logout:", on_click=st.logout)
+        else:
+            st.button("Sign in", icon=":material/login:", on_click=st.login)
+
+
+def decide(seen: Seen, outcome: Outcome, note_key: str, after: Callable[[str], None]) -> None:
+    """Store the review, or tell why not; `st.session_state[note_key]` is its note."""
+    note = str(st.session_state.get(note_key) or "")
+    engine, zone = engine_of_this_process(), settings_of_this_process().zone
+    try:
+        stored = store.review(engine, seen, outcome, note, by=reviewer(), zone=zone)
+    except (NotAllowed, store.NotReviewed, DatabaseProblem) as problem:
+        st.session_state[_TOLD] = Told("refused", str(problem))
+        return
+    _decided().append(Seen(seen.transaction_id, stored.version))
+    st.session_state[_TOLD] = Told("done", f"{STATES[outcome]}: {seen.transaction_id}")
+    after(seen.transaction_id)
+
+
+def undo(seen: Seen, after: Callable[[str], None]) -> None:
+    """Take back a review, or tell why not."""
+    try:
+        stored = store.undo(engine_of_this_process(), seen, by=reviewer())
+    except (NotAllowed, DatabaseProblem) as problem:
+        st.session_state[_TOLD] = Told("refused", str(problem))
+        return
+    except store.NotReviewed as problem:
+        st.session_state[_TOLD] = Told("refused", str(problem))
+        _decided().pop()
+        return
+    _decided().pop()
+    said = STATES[stored.outcome] if stored.outcome else STATES["new"]
+    st.session_state[_TOLD] = Told("done", f"Undone, {seen.transaction_id} is again: {said}")
+    after(seen.transaction_id)
+
+
+def _show_undo(after: Callable[[str], None]) -> None:
+    """For the last review of this session, wherever the page is meanwhile."""
+    decided = _decided()
+    st.button(
+        "Undo",
+        key="undo_review",
+        shortcut="U",
+        disabled=not decided,
+        on_click=undo,
+        args=(decided[-1], after) if decided else None,
+    )
+
+
+def _show_told() -> None:
+    told: Told | None = st.session_state.get(_TOLD)
+    if told is None:
+        return
+    with st.container(key="told", horizontal=True, vertical_alignment="center"):
+        if told.kind == "done":
+            st.badge("Stored", icon=":material/check:", color="green")
+        else:
+            st.badge("Not stored", icon=":material/error:", color="red")
+        st.text(told.text)
+
+
+def _decided() -> list[Seen]:
+    return st.session_state.setdefault(_DECIDED, [])
