@@ -1,4 +1,4 @@
-"""The job, killed again and again at chosen instants while it works: `die_and_come_back`."""
+"""The job, killed again and again at chosen instants under load, and all compared: `kill_under_load`."""
 
 from __future__ import annotations
 
@@ -7,20 +7,27 @@ import random
 import signal
 import subprocess
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
-from sqlalchemy.engine import URL
+from sqlalchemy import Engine, text
+from sqlalchemy.engine import URL, make_url
 
+from fraudstream.simulator import simulate
 from tests.support.jobs import running_job
-from tests.support.mail_servers import MailServer
+from tests.support.load import count_rows, sending_at
+from tests.support.mail_servers import MailServer, Received, mail_server
 from tests.support.mysql_relay import MySQLRelay
+from tests.support.undisturbed import open_tables, undisturbed_tables, wait_for_all
+from tests.support.waiting import wait_until
+from tests.support.whole_tables import assert_same_tables, metrics_total, whole_tables
 
 _LONGEST_WAIT_S = 100
-_LONGEST_LIFE_S = 20
+_LONGEST_LIFE_S = 16
 
 
 class Moment(StrEnum):
@@ -95,3 +102,84 @@ def die_and_come_back(
                 killer.now(moment)
             said = job.wait(timeout=_LONGEST_WAIT_S)
             assert said == -signal.SIGKILL, log.read_text(errors="replace")[-4000:]
+
+
+def let_leases_run_out(engine: Engine) -> None:
+    """The minute after which the mail of a sender that died is taken up by another is over."""
+    with engine.begin() as connection:
+        connection.execute(
+            text(
+                "UPDATE mails SET next_attempt_at = UTC_TIMESTAMP(6) WHERE state = 'sending' AND attempts > 0"
+            )
+        )
+
+
+def everything_is_mailed(engine: Engine) -> bool:
+    with engine.connect() as connection:
+        return not connection.scalar(
+            text(
+                "SELECT (SELECT COUNT(*) FROM alerts WHERE state <> 'mailed') + "
+                "(SELECT COUNT(*) FROM mails WHERE state <> 'sent')"
+            )
+        )
+
+
+def plain(mail: Received) -> str:
+    body = mail.message.get_body(("plain",))
+    assert body is not None
+    return body.get_content()
+
+
+def assert_each_alert_has_one_mail(received: list[Received], flagged: set[str], deaths: int) -> None:
+    """Every flagged transaction is in exactly one mail; a mail comes twice at most where its sender died."""
+    copies: dict[str, list[Received]] = defaultdict(list)
+    for mail in received:
+        copies[str(mail.message["Message-ID"])].append(mail)
+    found = Counter(word for mails in copies.values() for word in set(plain(mails[0]).split()) & flagged)
+    assert found == Counter(dict.fromkeys(flagged, 1))
+    for mails in copies.values():
+        assert len({(mail.message["Date"], mail.message["To"], plain(mail)) for mail in mails}) == 1
+    assert len(received) - len(copies) <= deaths
+
+
+def kill_under_load(
+    moments: Sequence[Moment],
+    *,
+    rows: int,
+    rate: float,
+    seed: int,
+    environment: Mapping[str, str],
+    new_database: Callable[[], str],
+    folder: Path,
+) -> None:
+    """Kill the job at each of `moments` while the producer sends; then compare all with one calm run."""
+    rng = random.Random(seed)
+    csv, log = folder / "load.csv", folder / "job.log"
+    simulate(rows=rows, users=60, days=20, seed=5).transactions.to_csv(csv, index=False)
+    database, killer = new_database(), Killer()
+    engine = open_tables(database)
+    with mail_server(MailServer()) as server, watched_database(make_url(database), killer) as watched:
+        disturbed = {
+            **environment,
+            "MYSQL_URL": watched.render_as_string(hide_password=False),
+            "MAX_RECORDS_PER_BATCH": "200",
+            "SMTP_PORT": str(server.port),
+            "RECEIVER_EMAIL": "analyst@example.org",
+            "ALERT_COOLDOWN_SECONDS": "0",
+        }
+        with sending_at(rate, csv, disturbed):
+            die_and_come_back(disturbed, log, moments, killer, server, rng)
+        assert killer.kills == list(moments)
+        records = count_rows(csv)
+        with running_job(disturbed, log):
+            wait_for_all(engine, environment["KAFKA_TOPIC"], records, log)
+            let_leases_run_out(engine)
+            wait_until(lambda: everything_is_mailed(engine), timeout=100, describe="every alert is mailed")
+
+    present = whole_tables(engine)
+    expected = undisturbed_tables(environment, new_database(), records, folder / "calm.log")
+    assert_same_tables(present, expected)
+    (totals,) = present["pipeline_totals"]
+    assert metrics_total(engine) == tuple(totals[1:])
+    flagged = {row.TransactionID for row in present["clean_data"] if row.Is_Fraud == "YES"}
+    assert_each_alert_has_one_mail(server.received, flagged, deaths=len(moments))
