@@ -26,7 +26,7 @@ from tests.support.undisturbed import open_tables, undisturbed_tables, wait_for_
 from tests.support.waiting import wait_until
 from tests.support.whole_tables import assert_same_tables, metrics_total, whole_tables
 
-_LONGEST_WAIT_S = 100
+_LONGEST_WAIT_S = 200
 _LONGEST_LIFE_S = 16
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from sqlalchemy import Engine, func, select
 from sqlalchemy.engine import Row
 
@@ -41,9 +43,15 @@ def assert_same_tables(present: Tables, expected: Tables) -> None:
     """Equal, table by table; a failure names the first rows that differ."""
     assert present.keys() == expected.keys()
     for name, rows in expected.items():
-        missing = [row for row in rows if row not in set(present[name])][:3]
-        surplus = [row for row in present[name] if row not in set(rows)][:3]
-        assert present[name] == rows, f"{name}: missing {missing}, surplus {surplus}"
+        if present[name] != rows:
+            missing, surplus = Counter(rows), Counter(present[name])
+            raise AssertionError(
+                f"{name}: missing {_first(missing - surplus)}, surplus {_first(surplus - missing)}"
+            )
+
+
+def _first(rows: Counter[Row]) -> list[Row]:
+    return list(rows.elements())[:3]
 
 
 def metrics_total(engine: Engine) -> tuple[int, ...]:
