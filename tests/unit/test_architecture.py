@@ -20,7 +20,18 @@ ENTRIES = frozenset(
 )
 EDGES = frozenset({"publisher", "topic", "store", "alerts", "stack"})
 PURE = frozenset(
-    {"cleaning", "scoring", "labels", "reviews", "stored", "known_outcomes", "rules", "views", "simulator", "resume"}
+    {
+        "cleaning",
+        "scoring",
+        "labels",
+        "reviews",
+        "stored",
+        "known_outcomes",
+        "rules",
+        "views",
+        "simulator",
+        "resume",
+    }
     | {"features", "feature_record", "history", "merchant_risk", "geography", "kafka_access"}
     | {"model", "model_store", "training", "report", "evaluation"}
 )
