@@ -555,6 +555,22 @@ def _is_json(value: bytes) -> bool:
     return True
 
 
+def test_a_message_in_another_form_than_the_producers_is_cleaned_alike(
+    spark: SparkSession, rows: dict[int, Row]
+) -> None:
+    """All that has the producer's form is spared some looks; a space in front takes that from it."""
+    others = {
+        number: b" " + case.value
+        for number, case in enumerate(CASES)
+        if case.value and len(case.value) != MAX_MESSAGE_BYTES
+    }
+    for number, row in zip(others, cleaned(spark, list(others.values())), strict=True):
+        expected = {**rows[number], "offset": row["offset"]}
+        if expected["rejection"]:
+            expected["value"] = others[number]
+        assert row == expected
+
+
 def test_rows_of_a_file_are_cleaned_as_their_messages_are(spark: SparkSession) -> None:
     usual = {name: str(json.loads(text)) for name, text in USUAL.items()}
     file = pd.DataFrame(
