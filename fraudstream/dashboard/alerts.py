@@ -69,7 +69,8 @@ def choose_wanted() -> Wanted:
     """State, reason and search; all of them are kept in the page's address."""
     states: dict[str, State | None] = {views.STATES[each]: each for each in ("new", "fraud", "legitimate")}
     states[ANY_STATE] = None
-    reasons: dict[str, str | None] = {ANY_REASON: None, **{code: code for code in _known_codes()}}
+    reasons: dict[str, str | None] = {code_in_words(code): code for code in _known_codes()}
+    reasons = {ANY_REASON: None, **reasons}
     asked_for = st.query_params.get("reason")
     if asked_for is not None:
         reasons.setdefault(asked_for, asked_for)  # not known (yet): it finds nothing, and stays chosen
@@ -82,14 +83,7 @@ def choose_wanted() -> Wanted:
             bind="query-params",
             required=True,
         )
-        reason = st.selectbox(
-            "Reason",
-            list(reasons),
-            key="reason",
-            bind="query-params",
-            width=230,
-            format_func=lambda code: code if code == ANY_REASON else code_in_words(code),
-        )
+        reason = st.selectbox("Reason", list(reasons), key="reason", bind="query-params", width=230)
         search = st.text_input(
             "Search",
             key="search",
@@ -112,14 +106,16 @@ def _known_codes() -> tuple[str, ...]:
 
 def _show(wanted: Wanted, shown: Shown) -> None:
     _show_newer(shown.newer)
-    if shown.queue.rows.empty and shown.chosen.empty:
-        _show_nothing(wanted, shown)
-        return
     table, panel = st.columns([3, 2], gap="medium")
     with table, st.container(key="queue"):
-        _show_queue(wanted, shown)
-    with panel, st.container(key="review", border=True):
-        _show_chosen(shown)
+        if shown.queue.rows.empty:
+            _show_nothing(wanted, shown)
+        else:
+            _show_queue(wanted, shown)
+        _show_paging(shown.queue)
+    if not shown.chosen.empty:
+        with panel, st.container(key="review", border=True):
+            _show_chosen(shown)
 
 
 def _read(wanted: Wanted) -> Shown:
@@ -170,7 +166,6 @@ def _show_nothing(wanted: Wanted, shown: Shown) -> None:
         st.info(views.ALL_REVIEWED, icon=":material/task_alt:")
     else:
         st.info(views.NO_MATCH, icon=":material/filter_alt_off:")
-    _show_paging(shown.queue)
 
 
 def _show_queue(wanted: Wanted, shown: Shown) -> None:
@@ -187,12 +182,11 @@ def _show_queue(wanted: Wanted, shown: Shown) -> None:
         hide_index=True,
         height=TABLE_PX,
         column_config=_columns(),
-        column_order=None if wanted.state is None else [name for name in _columns() if name != "State"],
+        column_order=[name for name in _columns() if name != "State" or wanted.state is None],
         on_select=_choose_row,
         selection_mode="single-row",
         alt="Alerts, the newest first",
     )
-    _show_paging(shown.queue)
 
 
 def _show_paging(queue: Queue) -> None:
@@ -233,9 +227,6 @@ def _show_export(wanted: Wanted) -> None:
 
 
 def _show_chosen(shown: Shown) -> None:
-    if shown.chosen.empty:
-        st.text("Choose an alert in the table.")
-        return
     row = shown.chosen.iloc[0]
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
         st.subheader(f"Amount {row['Amount']:,.2f}", anchor=False, width="content")
@@ -254,14 +245,14 @@ def _columns() -> dict[str, Any]:
     """In this order; the widths let the reasons be read on a page of 1,280 pixels."""
     text, number = st.column_config.TextColumn, st.column_config.NumberColumn
     return {
-        "State": text(width=118),
-        "Time": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm", width=122),
-        "Amount": number(width=84, format="accounting"),
-        "Score": number(width=54, format="%.2f"),
+        "State": text(width=112),
+        "Time": st.column_config.DatetimeColumn(format="YYYY-MM-DD HH:mm", width=118),
+        "Transaction": text(width=92),
+        "Amount": number(width=78, format="accounting"),
+        "Score": number(width=50, format="%.2f"),
+        "Reasons": text(width=190),
         "User": text(width=58),
-        "Reasons": text(width=220),
         "Location": text(width=80),
-        "Transaction": text(width=104),
     }
 
 

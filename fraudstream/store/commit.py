@@ -16,7 +16,7 @@ from sqlalchemy.dialects.mysql import Insert, insert
 
 from fraudstream.schema import FIELD_NAMES, Outcome
 from fraudstream.store.bulk import insert_rows
-from fraudstream.store.daily_counts import add_to_daily_counts
+from fraudstream.store.daily_counts import add_to_daily_counts, joined_codes
 from fraudstream.store.offsets import StoredOffsets, lock_offsets, move_offsets
 from fraudstream.store.rollups import add_to_rollups
 from fraudstream.store.tables import (
@@ -145,7 +145,9 @@ def _write_histories(connection: Connection, histories: pa.Table) -> None:
 
 def _insert_alerts(connection: Connection, stored: pa.Table, now: datetime) -> None:
     flagged = stored.filter(pc.equal(stored["Is_Fraud"], "YES"))
-    columns = flagged.select(["TransactionID", "UserID", "Time"])
+    columns = flagged.select(["TransactionID", "UserID", "Time"]).append_column(
+        "codes", pa.array(map(joined_codes, flagged["reasons"].to_pylist()), pa.string())
+    )
     _insert(connection, alerts, columns, state="waiting", created_at=now)
 
 

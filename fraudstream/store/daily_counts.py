@@ -9,7 +9,7 @@ from sqlalchemy import Connection, Table
 from sqlalchemy.dialects.mysql import insert
 
 from fraudstream.schema import SCORE_BINS
-from fraudstream.store.tables import REASON_CODE_LENGTH, rule_daily, score_daily
+from fraudstream.store.tables import CODES_LENGTH, REASON_CODE_LENGTH, rule_daily, score_daily
 
 
 def add_to_daily_counts(connection: Connection, stored: pa.Table, model_version: str | None) -> None:
@@ -23,12 +23,21 @@ def add_to_daily_counts(connection: Connection, stored: pa.Table, model_version:
         _add(connection, score_daily, scores, "transactions", model_version=model_version)
 
 
+def joined_codes(reasons: str) -> str:
+    """The codes of a row's reasons as `alerts.codes` has them."""
+    return " ".join(_codes(reasons))[:CODES_LENGTH]
+
+
+def _codes(reasons: str) -> list[str]:
+    return [str(reason["code"])[:REASON_CODE_LENGTH] for reason in orjson.loads(reasons)]
+
+
 def reasons_by_day(stored: pa.Table) -> pa.Table:
     """Columns day, code, flagged, in order: how many rows of the day name the reason."""
     flagged = stored.filter(pc.is_valid(stored["reasons"]))
     days, codes = [], []
     for day, reasons in zip(_days(flagged).to_pylist(), flagged["reasons"].to_pylist(), strict=True):
-        for code in {str(reason["code"])[:REASON_CODE_LENGTH] for reason in orjson.loads(reasons)}:
+        for code in set(_codes(reasons)):
             days.append(day)
             codes.append(code)
     named = pa.table({"day": pa.array(days, pa.date32()), "code": pa.array(codes, pa.string())})

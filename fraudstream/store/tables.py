@@ -30,6 +30,7 @@ from sqlalchemy.dialects.mysql import DATETIME, DECIMAL, MEDIUMBLOB, MEDIUMTEXT
 from fraudstream.schema import MAX_LENGTH
 
 REASON_CODE_LENGTH = 64
+CODES_LENGTH = 512
 
 metadata = MetaData()
 
@@ -210,6 +211,8 @@ alerts = Table(
     Column("TransactionID", String(MAX_LENGTH["TransactionID"]), nullable=False, unique=True),
     _field("UserID"),
     Column("Time", DATETIME(), nullable=False),
+    # Of the reasons, with a blank between them: what is counted needs no look at the transaction.
+    Column("codes", String(CODES_LENGTH), nullable=False, server_default=""),
     Column("state", Enum("waiting", "mailed"), nullable=False),
     Column("mail_id", BigInteger, nullable=True),
     _instant("created_at"),

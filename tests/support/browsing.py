@@ -128,10 +128,17 @@ class Dashboard:
 
     def expect_column(self, heading: str, name: str, cells: list[str]) -> None:
         """Wait until the column shows exactly these cells: a table is drawn a moment after the totals."""
+        seen: list[str] = []
+
+        def shows_them() -> bool:
+            headings = self.table(heading).locator("th").all_text_contents()
+            seen[:] = self.column(heading, name) if name in headings else [f"no such column: {headings}"]
+            return seen == cells
+
         wait_until(
-            lambda: self.column(heading, name) == cells,
+            shows_them,
             timeout=WITHIN_A_REFRESH_MS / 1000,
-            describe=lambda: f"{heading}.{name} is {cells}, not {self.column(heading, name)}",
+            describe=lambda: f"{heading}.{name} is {cells}, not {seen}",
         )
 
     def bar_labels(self, chart: str) -> list[str]:

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Engine, Table
 from sqlalchemy.dialects.mysql import insert
 
 from fraudstream.schema import CITIES, DEVICES, JUDGED_ARROW, MERCHANTS
-from fraudstream.store.daily_counts import add_to_daily_counts
+from fraudstream.store.daily_counts import add_to_daily_counts, joined_codes
 from fraudstream.store.rollups import add_to_rollups
 from fraudstream.store.tables import alerts, clean_data, pipeline_totals
 
@@ -146,6 +146,7 @@ def _alerts(rows: list[Judged]) -> list[dict[str, object]]:
             "TransactionID": row.transaction_id,
             "UserID": row.user_id,
             "Time": row.time,
+            "codes": joined_codes(row.why or "[]"),
             "state": "waiting",
             "created_at": _PROCESSED_AT,
         }

@@ -5,22 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 
-import orjson
 import pandas as pd
 from sqlalchemy import ColumnElement, Connection, Table, case, func, select
 
 from fraudstream.reviews import WITHDRAWN
 from fraudstream.schema import SCORE_BINS
 from fraudstream.store.reads.frames import read_frame
-from fraudstream.store.tables import (
-    alerts,
-    batch_metrics,
-    clean_data,
-    labels,
-    rollup_hourly,
-    rule_daily,
-    score_daily,
-)
+from fraudstream.store.tables import alerts, batch_metrics, labels, rollup_daily, rule_daily, score_daily
 
 
 @dataclass(frozen=True)
@@ -53,9 +44,9 @@ class Detection:
 
 def days_covered(connection: Connection) -> Span | None:
     """The days from the first to the last transaction, or None where there is none."""
-    hour = rollup_hourly.c.hour
-    first, last = connection.execute(select(func.min(hour), func.max(hour))).one()
-    return None if first is None else Span(first.date(), last.date())
+    day = rollup_daily.c.day
+    first, last = connection.execute(select(func.min(day), func.max(day))).one()
+    return None if first is None else Span(first, last)
 
 
 def newest_days(covered: Span, days: int | None) -> Span:
@@ -86,11 +77,11 @@ def version_at_work(connection: Connection) -> str | None:
 
 
 def _totals(connection: Connection, span: Span) -> tuple[int, int]:
-    columns = rollup_hourly.c
+    columns = rollup_daily.c
     flagged = case((columns.Is_Fraud == "YES", columns.transactions), else_=0)
     row = connection.execute(
         select(func.coalesce(func.sum(columns.transactions), 0), func.coalesce(func.sum(flagged), 0)).where(
-            *_between(columns.hour, span)
+            *_on_days(rollup_daily, span)
         )
     ).one()
     return int(row[0]), int(row[1])
@@ -124,38 +115,28 @@ def _known_outcomes(connection: Connection, span: Span) -> pd.DataFrame:
 
     Of several sources the word that became known last counts; of two at the same time, fraud.
     """
-    said = (
-        select(labels.c.label)
-        .where(labels.c.TransactionID == alerts.c.TransactionID, labels.c.label != WITHDRAWN)
-        .order_by(labels.c.known_at.desc(), case((labels.c.label == "fraud", 0), else_=1))
-        .limit(1)
-        .correlate(alerts)
-        .scalar_subquery()
-    )
+    # Of the words on an alert the greatest counts: the later one, and of the same time that of fraud.
+    word = func.max(func.concat(labels.c.known_at, case((labels.c.label == "fraud", "1"), else_="0")))
     labelled = (
-        select(alerts.c.TransactionID, func.date(alerts.c.Time).label("day"), said.label("outcome"))
-        .where(*_between(alerts.c.Time, span))
-        .where(
-            select(labels.c.TransactionID)
-            .where(labels.c.TransactionID == alerts.c.TransactionID, labels.c.label != WITHDRAWN)
-            .correlate(alerts)
-            .exists()
-        )
+        select(func.date(alerts.c.Time).label("day"), alerts.c.codes, word.label("word"))
+        .join_from(alerts, labels, labels.c.TransactionID == alerts.c.TransactionID)
+        .where(*_between(alerts.c.Time, span), labels.c.label != WITHDRAWN)
+        .group_by(alerts.c.alert_id)
         .subquery()
     )
-    codes = func.json_extract(clean_data.c.reasons, "$[*].code")
+    fraud = func.right(labelled.c.word, 1) == "1"
     counted = read_frame(
         connection,
-        select(labelled.c.day, codes.label("codes"), labelled.c.outcome, func.count().label("number"))
-        .join_from(labelled, clean_data, clean_data.c.TransactionID == labelled.c.TransactionID)
-        .group_by(labelled.c.day, codes, labelled.c.outcome),
+        select(
+            labelled.c.day, labelled.c.codes, fraud.label("is_fraud"), func.count().label("number")
+        ).group_by(labelled.c.day, labelled.c.codes, fraud),
     )
     return pd.DataFrame(
         {
             "day": counted["day"],
-            "codes": [sorted(set(orjson.loads(each))) for each in counted["codes"]],
-            "fraud": counted["number"].where(counted["outcome"] == "fraud", 0).astype("int64"),
-            "legitimate": counted["number"].where(counted["outcome"] == "legitimate", 0).astype("int64"),
+            "codes": [sorted(set(each.split())) for each in counted["codes"]],
+            "fraud": counted["number"].where(counted["is_fraud"] == 1, 0).astype("int64"),
+            "legitimate": counted["number"].where(counted["is_fraud"] == 0, 0).astype("int64"),
         }
     )
 

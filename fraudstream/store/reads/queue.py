@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-import orjson
 import pandas as pd
-from sqlalchemy import ColumnElement, Connection, and_, case, func, or_, select
+from sqlalchemy import ColumnElement, Connection, and_, case, func, literal, or_, select
 
 from fraudstream.reviews import REVIEW, WITHDRAWN, Review, Word, last_word
 from fraudstream.store.reads.frames import read_frame
@@ -23,7 +22,7 @@ from fraudstream.store.tables import alerts, clean_data, labels, rule_daily
 State = Literal["new", "fraud", "legitimate"]
 
 PAGE_ROWS = 50
-# A search looks into the transactions themselves, a state only at the labels.
+# A search looks into the transactions themselves, a state or a reason only at alerts and labels.
 LOOKED_AT, SEARCHED = 10_000, 3_000
 EXPORTED_ROWS = 5_000
 MOST_CODES = 100
@@ -183,7 +182,7 @@ def _within_a_window(
     conditions = _conditions(wanted, text=True)
     if not conditions:
         return _page(connection, start, [], rows)
-    window = SEARCHED if wanted.search or wanted.code else LOOKED_AT
+    window = SEARCHED if wanted.search else LOOKED_AT
     last = connection.execute(
         select(alerts.c.Time, alerts.c.alert_id)
         .where(*start)
@@ -241,7 +240,8 @@ def _conditions(wanted: Wanted, *, text: bool) -> list[ColumnElement[bool]]:
     elif wanted.state is not None:
         conditions.append(_OUTCOME.in_([wanted.state]))
     if wanted.code is not None:
-        conditions.append(clean_data.c.reasons.contains(orjson.dumps(wanted.code).decode(), autoescape=True))
+        between_blanks = literal(" ").concat(alerts.c.codes).concat(" ")
+        conditions.append(between_blanks.contains(f" {wanted.code} ", autoescape=True))
     if text and wanted.search:
         words = (clean_data.c.TransactionID, clean_data.c.UserID, *(clean_data.c[name] for name in _NAMES))
         looked_for = wanted.search.lower()

@@ -1,4 +1,5 @@
-"""Reviews that can be taken back and keep what they said before; scores and reasons counted by the day.
+"""Reviews that can be taken back and keep what they said before; each alert with the codes of its reasons;
+scores and reasons counted by the day.
 
 Revision: 0003, after 0002
 """
@@ -15,6 +16,12 @@ depends_on = None
 _OPTIONS = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin", "mysql_engine": "InnoDB"}
 _LABELS = sa.Enum("fraud", "legitimate")
 _LABELS_AND_WITHDRAWN = sa.Enum("fraud", "legitimate", "withdrawn")
+# The codes of ["A", "B"] with a blank between them.
+_NAME_CODES = """
+    UPDATE alerts JOIN clean_data ON clean_data.TransactionID = alerts.TransactionID
+    SET codes = LEFT(REPLACE(REPLACE(REPLACE(
+        JSON_EXTRACT(reasons, '$[*].code'), '", "', ' '), '["', ''), '"]', ''), 512)
+"""
 # A day's reasons are those of its alerts: of all rows only these have any.
 _COUNT_REASONS = """
     INSERT INTO rule_daily (day, code, flagged)
@@ -44,6 +51,10 @@ def upgrade() -> None:
     present = {each["name"] for each in sa.inspect(op.get_bind()).get_columns("labels")}
     if "earlier" not in present:
         op.add_column("labels", sa.Column("earlier", mysql.MEDIUMTEXT, nullable=True))
+    present = {each["name"] for each in sa.inspect(op.get_bind()).get_columns("alerts")}
+    if "codes" not in present:
+        op.add_column("alerts", sa.Column("codes", sa.String(512), nullable=False, server_default=""))
+    op.execute(_NAME_CODES)
     op.create_table(
         "rule_daily",
         sa.Column("day", sa.Date, primary_key=True),

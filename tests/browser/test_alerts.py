@@ -1,0 +1,337 @@
+"""The queue of alerts in a real browser: found, reviewed by keys, undone, shared by two, exported."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import orjson
+import pytest
+from playwright.sync_api import Browser, Locator, Page, expect
+from sqlalchemy import Engine, text
+from sqlalchemy.engine import make_url
+
+from fraudstream.store.migrate import migrate
+from fraudstream.store.reads.snapshot import open_engine
+from tests.support.browsing import WITHIN_A_REFRESH_MS, Dashboard, Watch
+from tests.support.transactions import Judged, store
+
+NOON = datetime.fromisoformat("2026-03-01 12:00:00")
+TRAVEL = {"code": "IMPOSSIBLE_TRAVEL", "km": 500.0, "kmh": 2000.0, "limit": 900.0, "ratio": 4.5}
+HIGH = {"code": "AMOUNT_OVER_2000", "amount": 2500.0, "limit": 2000.0}
+HEAD_PX, ROW_PX = 35, 35
+HOSTILE = (
+    "<script>alert(1)</script>",
+    '=HYPERLINK("http://x","y")',
+    "**bold** [link](javascript:alert(3)) `code`",
+    "$$\\frac{1}{2}$$ :red[x] :smile: # head",
+    "@SUM(A1:A2)",
+    "😀 \u202eright to left مرحبا",
+)
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A page that shows the alerts, and what the test does there as an analyst."""
+
+    page: Page
+
+    @property
+    def panel(self) -> Locator:
+        return self.page.locator(".st-key-review")
+
+    def open(self, address: str, query: str = "", *, name: str | None = "Mona") -> None:
+        self.page.goto(f"{address}/alerts{query}")
+        if name is not None:
+            self.introduce(name)
+
+    def introduce(self, name: str) -> None:
+        field = self.page.get_by_role("textbox", name="Your name")
+        field.fill(name)
+        field.press("Enter")
+        expect(self.page.get_by_role("button", name="Fraud")).to_be_enabled()
+
+    def press(self, key: str) -> None:
+        self.page.get_by_role("heading", name="Alerts").click()
+        self.page.keyboard.press(key)
+
+    def expect_chosen(self, transaction_id: str) -> None:
+        expect(self.panel).to_contain_text(f"Transaction {transaction_id}")
+
+    def expect_told(self, words: str) -> None:
+        expect(self.page.locator(".st-key-told")).to_contain_text(words)
+
+
+@dataclass(frozen=True)
+class Filled:
+    engine: Engine
+    address: str
+
+    def word(self, transaction_id: str) -> tuple[str, str, str | None] | None:
+        """(label, recorded_by, note) of the transaction's review."""
+        statement = (
+            "SELECT label, recorded_by, note FROM labels WHERE TransactionID = :id AND source = 'review'"
+        )
+        with self.engine.connect() as connection:
+            row = connection.execute(text(statement), {"id": transaction_id}).one_or_none()
+        return None if row is None else tuple(row)
+
+
+def alert(number: int, *, prefix: str = "A", minutes: int | None = None, **other: object) -> Judged:
+    reasons = orjson.dumps([TRAVEL] if number % 2 else [HIGH]).decode()
+    time = NOON + timedelta(minutes=number if minutes is None else minutes)
+    row = {
+        "amount": Decimal(2500),
+        "reasons": reasons,
+        "location": "Giza" if number % 2 else "Cairo",
+        **other,
+    }
+    return Judged(f"{prefix}{number}", f"U{number % 3}", time=time, **row)  # type: ignore[arg-type]
+
+
+@pytest.fixture(scope="module")
+def served(new_database: Callable[[], str], start_dashboard: Callable[..., str]) -> Iterator[Filled]:
+    url = new_database()
+    engine = open_engine(make_url(url))
+    migrate(engine)
+    yield Filled(engine, start_dashboard(MYSQL_URL=url))
+    engine.dispose()
+
+
+@pytest.fixture
+def filled(served: Filled) -> Iterator[Filled]:
+    """Nine alerts A0 to A8, the last one the newest, and a transaction that is not flagged; no reviews."""
+    store(served.engine, [*(alert(number) for number in range(9)), Judged("plain", "U1", Decimal(5), NOON)])
+    yield served
+    empty(served.engine)
+
+
+def empty(engine: Engine) -> None:
+    with engine.begin() as connection:
+        for table in ("clean_data", "alerts", "labels", "rollup_hourly", "rollup_daily", "rule_daily"):
+            connection.execute(text(f"DELETE FROM {table}"))
+        connection.execute(text("DELETE FROM score_daily"))
+
+
+@pytest.fixture
+def queue(page: Page) -> Queue:
+    return Queue(page)
+
+
+@pytest.fixture
+def second(browser: Browser) -> Iterator[Queue]:
+    """Another analyst, in a browser of their own."""
+    context = browser.new_context(viewport={"width": 1280, "height": 1200})
+    watch = Watch(context)
+    yield Queue(context.new_page())
+    context.close()
+    assert watch.complaints == []
+
+
+def test_the_queue_is_reviewed_by_keys_and_a_review_is_undone(
+    filled: Filled, queue: Queue, dashboard: Dashboard
+) -> None:
+    queue.open(filled.address)
+    dashboard.expect_column("queue", "Transaction", [f"A{number}" for number in range(8, -1, -1)])
+    queue.expect_chosen("A8")
+    expect(queue.panel).to_contain_text("Amount 2,500.00 is over 2,000.00")
+
+    queue.press("j")
+    queue.expect_chosen("A7")
+    expect(queue.panel).to_contain_text("500 km in the time since the last transaction: 2,000 km/h, over 900")
+    note = queue.page.get_by_role("textbox", name="Note")
+    note.fill("fun at the beach, all in order")  # the letters of the keys are letters here
+    note.press("Tab")
+    queue.press("l")
+    queue.expect_told("Legitimate: A7")
+    dashboard.expect_column("queue", "Transaction", ["A8", *(f"A{number}" for number in range(6, -1, -1))])
+    queue.expect_chosen("A6")
+    assert filled.word("A7") == ("legitimate", "Mona (name not checked)", "fun at the beach, all in order")
+
+    queue.press("k")
+    queue.expect_chosen("A8")
+    queue.press("f")
+    queue.expect_told("Confirmed fraud: A8")
+    assert filled.word("A8") == ("fraud", "Mona (name not checked)", None)
+    queue.press("u")
+    queue.expect_told("Undone, A8 is again: New")
+    queue.expect_chosen("A8")
+    queue.press("u")
+    queue.expect_told("Undone, A7 is again: New")
+    dashboard.expect_column("queue", "Transaction", [f"A{number}" for number in range(8, -1, -1)])
+
+
+def test_nobody_reviews_without_a_name(filled: Filled, queue: Queue) -> None:
+    queue.open(filled.address, name=None)
+    queue.expect_chosen("A8")
+    expect(queue.page.get_by_role("button", name="Fraud")).to_be_disabled()
+    queue.introduce("Mona")
+    queue.page.get_by_role("button", name="Legitimate").click()
+    queue.expect_told("Legitimate: A8")
+
+
+def test_the_second_of_two_analysts_is_told_who_was_first(
+    filled: Filled, queue: Queue, second: Queue
+) -> None:
+    queue.open(filled.address)
+    second.open(filled.address, name="Sami")
+    for each in (queue, second):
+        each.expect_chosen("A8")
+    queue.page.get_by_role("button", name="Fraud").click()
+    queue.expect_told("Confirmed fraud: A8")
+
+    second.page.get_by_role("button", name="Legitimate").click()
+    second.expect_told("Mona (name not checked) has reviewed this transaction meanwhile and says: fraud")
+    expect(second.panel).to_contain_text("Confirmed fraud, says Mona")
+    assert filled.word("A8") == ("fraud", "Mona (name not checked)", None)
+
+    second.page.get_by_role("button", name="Legitimate").click()  # now with open eyes
+    second.expect_told("Legitimate: A8")
+    assert filled.word("A8") == ("legitimate", "Sami (name not checked)", None)
+    queue.press("u")
+    queue.expect_told("Sami (name not checked) has reviewed this transaction meanwhile")
+    assert filled.word("A8") == ("legitimate", "Sami (name not checked)", None)
+
+
+def test_what_comes_meanwhile_waits_behind_a_button(
+    filled: Filled, queue: Queue, dashboard: Dashboard
+) -> None:
+    queue.open(filled.address, name=None)
+    queue.expect_chosen("A8")
+    store(filled.engine, [alert(1, prefix="later", minutes=60), alert(2, prefix="late", minutes=-60)])
+    expect(queue.page.get_by_role("button", name="Show 2 newer alerts")).to_be_visible(
+        timeout=WITHIN_A_REFRESH_MS
+    )
+    dashboard.expect_column("queue", "Transaction", [f"A{number}" for number in range(8, -1, -1)])
+    queue.press("n")
+    expected = ["later1", *(f"A{number}" for number in range(8, -1, -1)), "late2"]
+    dashboard.expect_column("queue", "Transaction", expected)
+    queue.expect_chosen("later1")
+
+
+def test_state_reason_and_search_find_and_are_in_the_address(
+    filled: Filled, queue: Queue, dashboard: Dashboard
+) -> None:
+    queue.open(filled.address)
+    queue.page.get_by_role("button", name="Fraud").click()
+    queue.expect_told("Confirmed fraud: A8")
+    queue.page.get_by_role("radio", name="Confirmed fraud").click()
+    dashboard.expect_column("queue", "Transaction", ["A8"])
+    queue.page.get_by_role("radio", name="All").click()
+    dashboard.expect_column("queue", "State", ["Confirmed fraud", *["New"] * 8])
+
+    queue.page.get_by_role("combobox", name="Reason").click()
+    queue.page.get_by_role("option", name="Impossible travel").click()
+    dashboard.expect_column("queue", "Transaction", ["A7", "A5", "A3", "A1"])
+    search = queue.page.get_by_role("searchbox", name="Search")
+    search.fill("U1")
+    search.press("Enter")
+    dashboard.expect_column("queue", "Transaction", ["A7", "A1"])
+    expect(queue.page).to_have_url(re.compile(r"reason=Impossible.travel.*search=U1.*state=All"))
+    queue.page.reload()
+    dashboard.expect_column("queue", "Transaction", ["A7", "A1"])
+    search.fill("nothing like it")
+    search.press("Enter")
+    expect(queue.page.get_by_text("No alert matches.")).to_be_visible()
+
+
+def test_a_click_on_a_row_chooses_it(filled: Filled, queue: Queue, dashboard: Dashboard) -> None:
+    queue.open(filled.address, name=None)
+    dashboard.expect_column("queue", "Transaction", [f"A{number}" for number in range(8, -1, -1)])
+    grid = queue.page.locator(".st-key-queue").get_by_test_id("stDataFrame").bounding_box()
+    assert grid is not None
+    queue.page.mouse.click(grid["x"] + 16, grid["y"] + HEAD_PX + 3.5 * ROW_PX)  # the box of the fourth row
+    queue.expect_chosen("A5")
+
+
+def test_long_queues_have_pages(filled: Filled, queue: Queue, dashboard: Dashboard) -> None:
+    store(filled.engine, [alert(number, prefix="B", minutes=100 + number) for number in range(60)])
+    queue.open(filled.address, name=None)
+    expect(queue.page.get_by_text("50 alerts, newest first")).to_be_visible()
+    queue.page.get_by_role("button", name="Older").click()
+    expect(queue.page.get_by_text("19 alerts, newest first")).to_be_visible()
+    assert dashboard.column("queue", "Transaction")[:2] == ["B9", "B8"]
+    queue.expect_chosen("B9")
+    queue.page.get_by_role("button", name="Newer").click()
+    queue.expect_chosen("B59")
+
+
+def test_the_export_holds_what_the_filter_shows_and_no_formula(
+    filled: Filled, queue: Queue, tmp_path: Path
+) -> None:
+    hostile = [
+        Judged(f"{name}"[:64], name, Decimal(9000), NOON + timedelta(hours=1), name, name, name)
+        for name in HOSTILE
+    ]
+    store(filled.engine, hostile)
+    queue.open(filled.address, "?state=All", name="=cmd")
+    queue.page.get_by_role("button", name="Fraud").click()
+    queue.expect_told("Confirmed fraud")
+    with queue.page.expect_download() as started:
+        queue.page.get_by_role("button", name="CSV", exact=True).click()
+    started.value.save_as(tmp_path / "alerts.csv")
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "alerts.csv").read_text(encoding="utf-8-sig"))))
+    assert len(rows) == 9 + len(HOSTILE)
+    assert {row["Location"].removeprefix("'") for row in rows} == {*HOSTILE, "Giza", "Cairo"}
+    assert [row["TransactionID"] for row in rows[-2:]] == ["A1", "A0"]
+    cells = [cell for row in rows for cell in row.values()]
+    assert [cell for cell in cells if cell.startswith(("=", "+", "-", "@", "\t", "\r"))] == []
+    assert "'=cmd (name not checked)" in cells
+
+
+def test_hostile_texts_are_shown_letter_by_letter(filled: Filled, queue: Queue, dashboard: Dashboard) -> None:
+    reasons = orjson.dumps([{"code": "<script>alert(4)</script> **x**"}]).decode()
+    rows = [
+        Judged(f"{n}{name}"[:64], name, Decimal(n), NOON + timedelta(hours=n), name, name, name, reasons)
+        for n, name in enumerate(HOSTILE, 1)
+    ]
+    store(filled.engine, rows)
+    queue.open(filled.address, name="<img src=x onerror=alert(5)>")
+    expected = [row.transaction_id for row in reversed(rows)] + [f"A{number}" for number in range(8, -1, -1)]
+    dashboard.expect_column("queue", "Transaction", expected)
+    for row in reversed(rows):
+        queue.expect_chosen(row.transaction_id)
+        expect(queue.panel).to_contain_text(f"{row.user_id}, {row.user_id}, {row.user_id}")
+        expect(queue.panel).to_contain_text("<script>alert(4)</script> **x**")
+        queue.press("j")
+    queue.expect_chosen("A8")
+    queue.press("k")
+    queue.expect_chosen(rows[0].transaction_id)
+    note = queue.page.get_by_role("textbox", name="Note")
+    note.fill(HOSTILE[0])
+    note.press("Tab")
+    queue.press("f")
+    queue.expect_told(f"Confirmed fraud: {rows[0].transaction_id}")
+    queue.page.goto(f"{filled.address}/alerts?state=Confirmed fraud&search={HOSTILE[0]}")
+    expect(queue.panel).to_contain_text("says <img src=x onerror=alert(5)> (name not checked)")
+    assert queue.page.locator("#root a[href^=javascript], #root script, #root img[src=x]").count() == 0
+
+
+def test_a_narrow_screen_shows_the_queue_and_reviews(filled: Filled, queue: Queue) -> None:
+    queue.page.set_viewport_size({"width": 390, "height": 1700})
+    queue.open(filled.address)
+    queue.page.get_by_role("button", name="Legitimate").click()
+    queue.expect_told("Legitimate: A8")
+    wider = queue.page.evaluate(
+        "document.scrollingElement.scrollWidth - document.scrollingElement.clientWidth"
+    )
+    assert wider <= 0
+
+
+def test_an_empty_queue_says_why(served: Filled, queue: Queue) -> None:
+    queue.open(served.address, name=None)
+    expect(queue.page.get_by_text("No alert yet.")).to_be_visible()
+    store(served.engine, [alert(1)])
+    queue.page.get_by_role("button", name="Refresh").click()
+    queue.page.get_by_role("button", name="Show 1 newer alert").click()
+    queue.expect_chosen("A1")
+    queue.introduce("Mona")
+    queue.page.get_by_role("button", name="Fraud").click()
+    expect(queue.page.get_by_text("Nothing to review.")).to_be_visible()
+    empty(served.engine)
