@@ -254,9 +254,9 @@ def _in_plain_words(kafka: KafkaAccess, wait_s: float) -> Iterator[None]:
             "Start the broker, or set KAFKA_BOOTSTRAP_SERVERS to its host:port, and KAFKA_SECURITY_PROTOCOL "
             f"({kafka.security_protocol} was tried) to what it speaks there."
         ) from error
-    except RetriableError as error:
+    except KafkaError as error:
         raise BrokerUnavailable(
-            f"The Kafka broker at {kafka.bootstrap_servers} is not ready: {type(error).__name__}"
+            f"The Kafka broker at {kafka.bootstrap_servers} could not answer: {type(error).__name__} {error}"
         ) from error
 
 

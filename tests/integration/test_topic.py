@@ -12,7 +12,14 @@ from kafka import KafkaProducer
 from kafka.admin import KafkaAdminClient
 
 from fraudstream.kafka_access import KafkaAccess
-from fraudstream.topic import BrokerUnavailable, TopicError, ensure_topic, offset_range
+from fraudstream.topic import (
+    BrokerUnavailable,
+    SameTopic,
+    TopicError,
+    TopicReplaced,
+    ensure_topic,
+    offset_range,
+)
 from tests.support.ports import free_port
 
 
@@ -47,6 +54,19 @@ def test_a_topic_created_anew_has_another_id(servers, topic):
     again = ensure_topic(servers, topic, 2)
     assert again.topic_id != first.topic_id
     assert again.partitions == first.partitions
+
+
+def test_a_topic_that_is_deleted_or_created_anew_is_no_longer_the_same(servers, topic):
+    with SameTopic(servers, topic, ensure_topic(servers, topic, 2).topic_id) as same:
+        same.require()
+        admin = KafkaAdminClient(bootstrap_servers=servers)
+        admin.delete_topics([topic])
+        admin.close()
+        with pytest.raises(TopicReplaced, match=f"topic {topic} was deleted;"):
+            same.require()
+        ensure_topic(servers, topic, 2)
+        with pytest.raises(TopicReplaced, match=f"topic {topic} was deleted and created anew;"):
+            same.require()
 
 
 def test_the_range_of_offsets_follows_what_was_sent_and_deleted(servers, topic):
