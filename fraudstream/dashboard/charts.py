@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
 
 from fraudstream.views.palette import Palette, palette_of
+
+TABLE_ROWS, TABLE_PX = 12, 420
 
 
 def present_palette() -> Palette:
@@ -28,4 +32,5 @@ def show_figure(figure: go.Figure, description: str, table: pd.DataFrame | None 
     )
     if table is not None:
         with st.expander("As a table", icon=":material/table:", key=f"table {description}"):
-            st.dataframe(table, hide_index=True, height="content", alt=description)
+            height: int | Literal["content"] = TABLE_PX if len(table) > TABLE_ROWS else "content"
+            st.dataframe(table, hide_index=True, height=height, alt=description)

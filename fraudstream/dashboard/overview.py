@@ -2,150 +2,212 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Literal
 
 import pandas as pd
+import plotly.graph_objects as go
 import streamlit as st
 from streamlit.elements.lib.column_types import ColumnConfig
 
+from fraudstream.dashboard import filters
 from fraudstream.dashboard.charts import present_palette, show_figure
-from fraudstream.dashboard.navigation import OVERVIEW
-from fraudstream.dashboard.process import engine_of_this_process
+from fraudstream.dashboard.navigation import OVERVIEW, open_transaction
+from fraudstream.dashboard.process import engine_of_this_process, settings_of_this_process
 from fraudstream.dashboard.refresh import REFRESH_S, problems_shown, show_updated_header
+from fraudstream.periods import Period, Recent
 from fraudstream.store.reads import overview as reads
 from fraudstream.views import overview as views
+from fraudstream.views.map import fraud_map, placed
+from fraudstream.views.palette import Palette
 from fraudstream.views.texts import money, shown_of
 
-LINE_PX, ROW_MARGIN_PX = 18, 18
-REASONS_IN_A_LINE = 41
-FEED_PX = 420
+RANKED_ROWS = 10
+MERCHANT_ROWS = 5
+MERCHANT_MIN_TRANSACTIONS = 20
+FEED_PX, LOCATIONS_PX = 420, 330
+# Colours that the colour-blind can tell apart; the arrow says it, too.
+MOODS: dict[views.Mood, Literal["off", "orange", "blue"]] = {
+    "neutral": "off",
+    "worse": "orange",
+    "better": "blue",
+}
+LOCATION_COLUMNS: dict[str, ColumnConfig] = {
+    "Location": st.column_config.TextColumn(width=80),
+    "Transactions": st.column_config.NumberColumn("Rows", width=56),
+    "Flagged": st.column_config.NumberColumn(width=60),
+    "Share": st.column_config.TextColumn(width=52),
+    "Amount at risk": st.column_config.TextColumn(width=100),
+}
 
 
 def show() -> None:
-    with st.sidebar:
-        chosen = choose_filter(st.session_state.get("known_cities", ()))
-    _live(chosen)
-
-
-def choose_filter(known_cities: tuple[str, ...]) -> reads.Filter:
-    """City and fraud only; both are kept in the page's address."""
-    labels: dict[str, str | None] = {views.city_label(city): city for city in (None, *known_cities)}
-    asked_for = st.query_params.get("city")
-    if asked_for is not None:
-        labels.setdefault(asked_for, asked_for)  # not known (yet): it finds nothing, and stays chosen
-    st.subheader("Filter")
-    label = st.selectbox("City", list(labels), key="city", bind="query-params")
-    fraud_only = st.checkbox("Fraud only", key="fraud_only", bind="query-params")
-    return reads.Filter(labels[label], fraud_only)
+    st.title(OVERVIEW.title, anchor=False)
+    choice = filters.choose()
+    if choice.period is None:
+        st.warning("The period ends before it starts: choose a later end.", icon=":material/event_busy:")
+        return
+    _live(choice.period, choice.filter)
 
 
 @st.fragment(run_every=REFRESH_S)
-def _live(chosen: reads.Filter) -> None:
-    with problems_shown(OVERVIEW.title):
-        overview = reads.read_overview(engine_of_this_process(), chosen)
-        if st.session_state.get("known_cities") != overview.cities:
-            st.session_state["known_cities"] = overview.cities
-            st.rerun()
-        show_updated_header(OVERVIEW.title)
+def _live(asked: Recent | Period, chosen: reads.Filter) -> None:
+    with problems_shown(None):
+        overview = reads.read_overview(engine_of_this_process(), asked, chosen)
+        filters.remember(overview.names, overview.extent[1] if overview.extent else None)
+        show_updated_header(None, counts_what(overview, chosen))
         show_overview(overview, chosen)
 
 
+def counts_what(overview: reads.Overview, chosen: reads.Filter) -> str:
+    what = views.filter_text(chosen.names(), chosen.fraud_only)
+    if overview.period is None or overview.counted is None:
+        return what
+    covered = views.period_caption(overview.period, settings_of_this_process().tz)
+    compared = "" if overview.counted.before is None else f"; change: {views.compared_with(overview.period)}"
+    return f"{what}{compared}\n{covered}"
+
+
 def show_overview(overview: reads.Overview, chosen: reads.Filter) -> None:
-    totals = overview.totals
-    st.text(views.filter_text(chosen.city, chosen.fraud_only))
-    show_kpis(totals)
-    if overview.period is None:
+    if overview.period is None or overview.counted is None:
+        show_kpis(reads.Totals(0, 0, Decimal(0), 0), None)
         st.info(views.NO_TRANSACTIONS)
-    elif totals.transactions == 0:
+        return
+    covered = views.period_caption(overview.period, settings_of_this_process().tz)
+    show_kpis(overview.counted.totals, overview.counted.before)
+    if overview.counted.totals.transactions == 0:
         st.info(views.NO_MATCH)
-    else:
-        show_charts(overview, chosen)
-        show_tables(overview)
+        return
+    show_timeline(overview.counted.timeline, overview.period, chosen, covered)
+    show_places(overview.counted.by_location, covered)
+    show_rankings(overview.counted, covered)
+    show_weekday_hours(overview.counted.by_weekday_hour, covered)
+    show_feed(overview.feed, overview.counted.totals.transactions, covered)
 
 
-def show_kpis(totals: reads.Totals) -> None:
-    numbers = views.kpis(
-        transactions=totals.transactions,
-        flagged=totals.flagged,
-        amount_at_risk=totals.amount_at_risk,
-        locations=totals.locations,
-    )
-    for column, kpi in zip(st.columns([4, 3, 3, 5, 4]), numbers, strict=True):
-        column.metric(kpi.label, kpi.value, help=kpi.explanation, border=True)
+def show_kpis(now: reads.Totals, before: reads.Totals | None) -> None:
+    with st.container(horizontal=True, key="kpis"):
+        for kpi in views.kpis(now, before):
+            st.metric(
+                kpi.label,
+                kpi.value,
+                kpi.change,
+                delta_color=MOODS[kpi.mood],
+                delta_arrow="off" if kpi.change == views.UNCHANGED else "auto",
+                help=kpi.explanation,
+                border=True,
+            )
 
 
-def show_charts(overview: reads.Overview, chosen: reads.Filter) -> None:
-    timeline = overview.timeline
+def show_timeline(timeline: reads.Timeline, period: Period, chosen: reads.Filter, covered: str) -> None:
     st.subheader("Timeline", anchor=False)
-    show_figure(
-        views.timeline_figure(timeline.frame, timeline.step, present_palette(), fraud_only=chosen.fraud_only),
-        f"Transactions and flagged transactions per {timeline.step}",
+    st.caption(covered if timeline.shown == period else f"{covered}; before it, shaded, the rest of 24 hours")
+    figure = views.timeline_figure(
+        timeline.frame, timeline.step, timeline.shown, period, present_palette(), fraud_only=chosen.fraud_only
     )
-    locations, devices, merchants = st.columns(3, gap="medium")
-    with locations:
-        show_most_flagged("Fraud by location", overview.by_location, "locations")
-    with devices:
-        show_most_flagged("Suspicious devices", overview.by_device, "devices")
-    with merchants:
-        show_risky_merchants(overview.by_merchant)
-
-
-def show_most_flagged(title: str, ranking: reads.Ranking, things: str) -> None:
-    st.subheader(title, anchor=False)
-    st.caption(views.most_flagged_caption(len(ranking.frame), ranking.groups, things))
     show_figure(
-        views.most_flagged_figure(ranking.frame, present_palette()),
-        f"{title}: number of flagged transactions",
+        figure,
+        "Transactions, flagged transactions and their share over time",
+        views.timeline_table(timeline.frame, timeline.step),
     )
 
 
-def show_risky_merchants(ranking: reads.Ranking) -> None:
-    title = f"Top {reads.MERCHANT_ROWS} risky merchants"
-    st.subheader(title, anchor=False)
-    st.caption(f"Flagged share; at least {reads.MERCHANT_MIN_TRANSACTIONS} transactions")
-    if ranking.frame.empty:
-        st.text("No merchant with so many transactions has a flagged one.")
-    else:
-        show_figure(
-            views.flagged_share_figure(ranking.frame, present_palette()),
-            f"{title} by share of flagged transactions",
+def show_places(by_location: pd.DataFrame, covered: str) -> None:
+    most_flagged = views.most_flagged(by_location, len(by_location))
+    on_map, in_table = st.columns([3, 2], gap="medium")
+    with on_map:
+        st.subheader("Fraud by location", anchor=False)
+        st.caption(f"{covered}; area: flagged, colour: their share")
+        show_figure(fraud_map(by_location, present_palette()), "Fraud by location: a map of the cities")
+    with in_table, st.container(key="locations"):
+        st.subheader("Locations", anchor=False)
+        st.caption(views.places_caption(len(most_flagged), len(placed(most_flagged))))
+        st.dataframe(
+            views.names_table(most_flagged, "Location"),
+            hide_index=True,
+            height=LOCATIONS_PX,
+            column_config=LOCATION_COLUMNS,
+            alt="Flagged transactions by location, the most first",
         )
 
 
-def show_tables(overview: reads.Overview) -> None:
-    with st.container(key="last_flagged"):
-        st.subheader(f"Last {reads.LAST_FLAGGED_ROWS} flagged", anchor=False)
-        show_last_flagged(overview.last_flagged)
+def show_rankings(counted: reads.Counted, covered: str) -> None:
+    devices, by_share, by_amount = st.columns(3, gap="medium")
+    with devices:
+        ranked = views.most_flagged(counted.by_device, RANKED_ROWS)
+        show_ranking(
+            "Suspicious devices",
+            "Number and share of flagged",
+            ranked,
+            "Device",
+            covered,
+            views.most_flagged_figure,
+        )
+    with by_share:
+        ranked = views.riskiest(counted.by_merchant, MERCHANT_ROWS, MERCHANT_MIN_TRANSACTIONS)
+        what = f"Flagged share; at least {MERCHANT_MIN_TRANSACTIONS} transactions"
+        show_ranking(
+            "Risky merchants by share", what, ranked, "Merchant", covered, views.flagged_share_figure
+        )
+    with by_amount:
+        ranked = views.costliest(counted.by_merchant, MERCHANT_ROWS)
+        show_ranking(
+            "Risky merchants by amount",
+            "Flagged amount",
+            ranked,
+            "Merchant",
+            covered,
+            views.flagged_amount_figure,
+        )
+
+
+def show_ranking(
+    title: str,
+    what: str,
+    ranked: pd.DataFrame,
+    name: str,
+    covered: str,
+    figure: Callable[[pd.DataFrame, Palette], go.Figure],
+) -> None:
+    st.subheader(title, anchor=False)
+    st.caption(f"{what}; {covered}")
+    if ranked.empty:
+        st.text("Nothing flagged to rank.")
+    else:
+        show_figure(figure(ranked, present_palette()), title, views.names_table(ranked, name))
+
+
+def show_weekday_hours(by_weekday_hour: pd.DataFrame, covered: str) -> None:
+    st.subheader("When fraud happens", anchor=False)
+    st.caption(f"Flagged transactions by weekday and hour; {covered}")
+    show_figure(
+        views.weekday_hour_figure(by_weekday_hour, present_palette()),
+        "Flagged transactions by weekday and hour",
+        views.weekday_hour_table(by_weekday_hour),
+    )
+
+
+def show_feed(transactions: pd.DataFrame, total: int, covered: str) -> None:
     with st.container(key="feed"):
         st.subheader("Live feed", anchor=False)
-        st.caption(f"{shown_of(len(overview.feed), overview.totals.transactions)}, newest first")
-        st.dataframe(
-            views.feed_table(overview.feed, present_palette()),
+        st.caption(f"{shown_of(len(transactions), total)}, newest first; {covered}. Select a row to open it.")
+        selected = st.dataframe(
+            views.feed_table(transactions, present_palette()),
             hide_index=True,
             height=FEED_PX,
-            column_config=columns(overview.feed),
+            column_config=feed_columns(transactions),
+            on_select="rerun",
+            selection_mode="single-row",
+            key="feed_rows",
             alt="The newest transactions",
         )
+    for row in selected["selection"]["rows"]:
+        open_transaction(transactions["TransactionID"].iloc[row])
 
 
-def show_last_flagged(transactions: pd.DataFrame) -> None:
-    if transactions.empty:
-        st.text("No transaction is flagged.")
-        return
-    table = views.flagged_table(transactions)
-    lines = math.ceil(table["Reasons"].str.len().max() / REASONS_IN_A_LINE)
-    st.dataframe(
-        table,
-        hide_index=True,
-        height="content",
-        row_height=ROW_MARGIN_PX + LINE_PX * lines if lines > 1 else None,
-        column_config=columns(transactions),
-        alt="The last flagged transactions with their reasons",
-    )
-
-
-def columns(transactions: pd.DataFrame) -> dict[str, ColumnConfig]:
-    """Widths that fit a page of 1,280 pixels; an amount is never cut, as it would read as another one."""
+def feed_columns(transactions: pd.DataFrame) -> dict[str, ColumnConfig]:
+    """Widths for a page of 1,280 pixels; an amount is never cut, as it would read as another one."""
     longest_amount = len(money(transactions["Amount"].max()))
     text, number = st.column_config.TextColumn, st.column_config.NumberColumn
     return {
@@ -156,5 +218,6 @@ def columns(transactions: pd.DataFrame) -> dict[str, ColumnConfig]:
         "Location": text(width=78),
         "Device": text(width=72),
         "Merchant": text(width=82),
-        "Reasons": text(width=268),
+        "Flagged": text(width=66),
+        "Why": text(width=300),
     }

@@ -15,10 +15,11 @@ REFRESH_S = 10
 
 
 @contextmanager
-def problems_shown(title: str) -> Iterator[None]:
+def problems_shown(title: str | None) -> Iterator[None]:
     """Around what a page reads and shows: a DatabaseProblem is shown in its place, and ends the block.
 
-    Read everything first, then draw: a problem then never stands below half a page.
+    Read everything first, then draw: a problem then never stands below half a page. `title` is None where
+    the page has drawn it already.
     """
     try:
         yield
@@ -28,16 +29,20 @@ def problems_shown(title: str) -> Iterator[None]:
         st.text(str(problem))
 
 
-def show_updated_header(title: str) -> None:
-    """The title with the moment of this refresh, in the setting TZ."""
+def show_updated_header(title: str | None, left: str = "") -> None:
+    """The title, or the text on its left, with the moment of this refresh, in the setting TZ."""
     settings = settings_of_this_process()
     updated = datetime.now(settings.zone)
-    show_header(title, f"Updated {updated:%Y-%m-%d %H:%M:%S} ({settings.tz}), every {REFRESH_S} seconds")
+    note = f"Updated {updated:%Y-%m-%d %H:%M:%S} ({settings.tz}), every {REFRESH_S} seconds"
+    show_header(title, note, left)
 
 
-def show_header(title: str, note: str) -> None:
+def show_header(title: str | None, note: str, left: str = "") -> None:
     with st.container(horizontal=True, vertical_alignment="center", horizontal_alignment="distribute"):
-        st.title(title, anchor=False, width="content")
+        if title is None:
+            st.text(left, width="content")
+        else:
+            st.title(title, anchor=False, width="content")
         with st.container(horizontal=True, vertical_alignment="center", width="content"):
             st.text(note, width="content")
             st.button("Refresh", icon=":material/refresh:", key=f"refresh_{title}")

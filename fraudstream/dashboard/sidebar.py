@@ -10,7 +10,8 @@ from sqlalchemy import Engine
 from fraudstream.config import Settings
 from fraudstream.dashboard.process import engine_of_this_process, settings_of_this_process
 from fraudstream.dashboard.refresh import REFRESH_S
-from fraudstream.store.reads.overview import Pipeline, period, pipeline
+from fraudstream.store.reads.overview import extent
+from fraudstream.store.reads.pipeline import Pipeline, pipeline
 from fraudstream.store.reads.snapshot import DatabaseProblem, server_of, snapshot
 from fraudstream.views import overview as views
 
@@ -21,7 +22,7 @@ def live_status() -> None:
     engine, settings = engine_of_this_process(), settings_of_this_process()
     try:
         with snapshot(engine) as connection:
-            covered, state = period(connection), pipeline(connection)
+            covered, state = extent(connection), pipeline(connection)
     except DatabaseProblem as problem:
         _show_connection(engine, problem.title, "red")
         return

@@ -11,6 +11,8 @@ from fraudstream.views.palette import Palette
 from fraudstream.views.texts import count, name_or_missing, plotly_text, shortened
 
 BARS_HEIGHT = 300
+# The one that Streamlit brings along and shows everywhere else.
+FONT = '"Source Sans", sans-serif'
 GAP_TO_LABELS = {"ticks": "outside", "ticklen": 6, "tickcolor": "rgba(0,0,0,0)"}
 
 _ROOM_FOR_BAR_TEXT = 2.0
@@ -23,7 +25,7 @@ def layout(height: int, palette: Palette) -> dict[str, object]:
         "margin": {"l": 8, "r": 8, "t": 8, "b": 8},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
-        "font": {"color": palette.text, "size": 13},
+        "font": {"color": palette.text, "size": 13, "family": FONT},
         "hoverlabel": {
             "align": "left",
             "namelength": -1,

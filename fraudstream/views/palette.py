@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Palette:
-    """Colours as #RRGGBB. `scale` runs from little to much, for heat maps and the map of shares."""
+    """Colours as #RRGGBB. `scale` runs from little to much, for heat maps and the map of shares;
+    `series` are for lines and stacks without a meaning of their own."""
 
     background: str
     panel: str
@@ -26,6 +27,7 @@ class Palette:
     land: str
     borders: str
     scale: tuple[str, ...]
+    series: tuple[str, ...]
 
 
 LIGHT = Palette(
@@ -34,7 +36,7 @@ LIGHT = Palette(
     text="#1F2A37",
     muted="#566476",
     grid="#E3E8EE",
-    plain="#6FA8D3",
+    plain="#5694C6",
     flagged="#D55E00",
     confirmed="#A63603",
     legitimate="#00755A",
@@ -42,6 +44,7 @@ LIGHT = Palette(
     land="#EEF1F5",
     borders="#B7C1CD",
     scale=("#FFF4EA", "#FDD0A2", "#FDAE6B", "#F16913", "#A63603"),
+    series=("#0072B2", "#D55E00", "#00795C", "#B0568B", "#8A6D00", "#566476"),
 )
 DARK = Palette(
     background="#0F1720",
@@ -57,6 +60,7 @@ DARK = Palette(
     land="#1D2935",
     borders="#48596B",
     scale=("#1B2530", "#5B3418", "#9A4D14", "#E0711F", "#FFB37A"),
+    series=("#56B4E9", "#FF8A3D", "#3CC7A0", "#E59AC6", "#E6C84B", "#9FB0C3"),
 )
 
 

@@ -47,8 +47,19 @@ def share_of(part: int, whole: int) -> str:
     return f"{share(part, whole)} of {count(whole)}"
 
 
+def flagged_of(part: int, whole: int) -> str:
+    return f"{count(part)} of {count(whole)} flagged ({share(part, whole)})"
+
+
 def name_or_missing(name: str | None) -> str:
     return name or MISSING
+
+
+def filter_label(name: str | None, everything: str) -> str:
+    """How a name reads in a filter: None is `everything`. A name that reads like one of ours is quoted."""
+    if name is None:
+        return everything
+    return f'"{name}"' if name in (everything, MISSING) else name_or_missing(name)
 
 
 def shown_of(shown: int, total: int) -> str:

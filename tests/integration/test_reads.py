@@ -1,4 +1,4 @@
-"""The dashboard's reads equal plain SQL and pandas over `clean_data`, whatever the filter."""
+"""The overview's reads equal plain SQL and pandas over `clean_data`, whatever the period and the filter."""
 
 from __future__ import annotations
 
@@ -12,18 +12,43 @@ import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.engine import make_url
 
+from fraudstream.periods import DAY, HOUR, Period
 from fraudstream.store.migrate import migrate
 from fraudstream.store.reads import overview as reads
-from fraudstream.store.reads.overview import Filter, Overview, read_overview
-from fraudstream.store.reads.snapshot import AccessRefused, DatabaseAway, TablesMissing, open_engine
+from fraudstream.store.reads.overview import Counted, Filter, Overview, read_overview
+from fraudstream.store.reads.pipeline import pipeline
+from fraudstream.store.reads.snapshot import AccessRefused, DatabaseAway, TablesMissing, open_engine, snapshot
 from tests.support.ports import free_port
 from tests.support.transactions import Judged, random_transactions, store
 
 START = datetime.fromisoformat("2026-03-01")
 LATE = datetime.fromisoformat("2025-12-31 23:59:59")
+# The newest transaction is in the hour before this one.
+END = START + 3 * DAY
+CUSTOM = Period(START + 5 * HOUR, START + 2 * DAY + 17 * HOUR)
+WITHIN_A_DAY = Period(START + 5 * HOUR, START + 9 * HOUR)
+PERIODS = {
+    "all": Period(LATE.replace(minute=0, second=0), END),
+    "week": Period(END - 7 * DAY, END),
+    "day": Period(END - DAY, END),
+    "hour": Period(END - HOUR, END),
+    CUSTOM: CUSTOM,
+    WITHIN_A_DAY: WITHIN_A_DAY,
+}
 FILTERS = [
-    Filter(city, fraud_only) for city in (None, "Cairo", "", "nowhere") for fraud_only in (False, True)
+    Filter(),
+    Filter(fraud_only=True),
+    Filter("Cairo"),
+    Filter("", fraud_only=True),
+    Filter("Giza", "iOS", "Amazon"),
+    Filter(None, "Web", "", fraud_only=True),
+    Filter(merchant="nowhere"),
 ]
+CASES = [
+    *((asked, chosen) for asked in ("all", CUSTOM) for chosen in FILTERS),
+    *((asked, FILTERS[number]) for asked in ("week", "day", "hour", WITHIN_A_DAY) for number in (0, 4)),
+]
+COLUMNS = ("Location", "Device", "Merchant")
 
 
 @dataclass(frozen=True)
@@ -33,12 +58,25 @@ class Filled:
     engine: Engine
     rows: pd.DataFrame
 
-    def chosen(self, chosen: Filter) -> pd.DataFrame:
-        rows = self.of_city(chosen.city)
+    def named(self, period: Period, chosen: Filter) -> pd.DataFrame:
+        """The rows of the period with the chosen names, flagged or not."""
+        rows = self.rows[(self.rows["Time"] >= period.start) & (self.rows["Time"] < period.end)]
+        names = (chosen.city, chosen.device, chosen.merchant)
+        for column, name in zip(COLUMNS, names, strict=True):
+            if name is not None:
+                rows = rows[rows[column].fillna("") == name]
+        return rows
+
+    def chosen(self, period: Period, chosen: Filter) -> pd.DataFrame:
+        rows = self.named(period, chosen)
         return rows[rows["Is_Fraud"] == "YES"] if chosen.fraud_only else rows
 
-    def of_city(self, city: str | None) -> pd.DataFrame:
-        return self.rows if city is None else self.rows[self.rows["Location"].fillna("") == city]
+    def totals(self, period: Period, chosen: Filter) -> reads.Totals:
+        rows = self.chosen(period, chosen)
+        flagged = rows[rows["Is_Fraud"] == "YES"]
+        return reads.Totals(
+            len(rows), len(flagged), sum(flagged["Amount"], Decimal(0)), rows["Location"].nunique()
+        )
 
 
 @pytest.fixture(scope="module")
@@ -48,100 +86,48 @@ def filled(new_database: Callable[[], str]) -> Iterator[Filled]:
     store(engine, random_transactions(1500, seed=1, start=START), duplicates=7, rejected=5)
     late = random_transactions(200, seed=2, start=LATE, days=0.5, prefix="late")
     store(engine, [*late, Judged("no-names", "U1", Decimal("2500.00"), LATE, None, None, None)], duplicates=1)
+    store(engine, [Judged("newest", "U1", Decimal("1.00"), END - timedelta(seconds=1))])
     with engine.connect() as connection:
         rows = pd.read_sql(text("SELECT * FROM clean_data"), connection, coerce_float=False)
     yield Filled(engine, rows)
     engine.dispose()
 
 
-@pytest.mark.parametrize("chosen", FILTERS, ids=str)
-def test_totals(filled, chosen):
-    rows = filled.chosen(chosen)
-    flagged = rows[rows["Is_Fraud"] == "YES"]
-    totals = read_overview(filled.engine, chosen).totals
-    assert totals.transactions == len(rows)
-    assert totals.flagged == len(flagged)
-    assert totals.amount_at_risk == sum(flagged["Amount"], Decimal(0))
-    assert totals.locations == rows["Location"].nunique()
-
-
-@pytest.mark.parametrize("chosen", FILTERS, ids=str)
-def test_feed_is_the_newest_rows_by_time(filled, chosen):
-    expected = _newest(filled.chosen(chosen), reads.FEED_ROWS)
-    feed = read_overview(filled.engine, chosen).feed
-    assert feed["TransactionID"].tolist() == expected["TransactionID"].tolist()
-    assert feed["Amount"].tolist() == expected["Amount"].tolist()
-    assert feed["Location"].isna().tolist() == expected["Location"].isna().tolist()
-
-
-@pytest.mark.parametrize("chosen", FILTERS, ids=str)
-def test_last_flagged_are_the_newest_flagged_rows_of_the_city(filled, chosen):
-    expected = _newest(filled.chosen(Filter(chosen.city, fraud_only=True)), reads.LAST_FLAGGED_ROWS)
-    shown = read_overview(filled.engine, chosen).last_flagged
-    assert shown["TransactionID"].tolist() == expected["TransactionID"].tolist()
-    assert shown["reasons"].tolist() == expected["reasons"].tolist()
-
-
-@pytest.mark.parametrize("chosen", FILTERS, ids=str)
-def test_timeline_counts_each_chosen_row_once(filled, chosen):
-    timeline = read_overview(filled.engine, chosen).timeline
-    rows = filled.chosen(chosen)
-    expected = rows.groupby(rows["Time"].dt.floor(timeline.step[0]))["Is_Fraud"].agg(
-        transactions="size", flagged=lambda flags: (flags == "YES").sum()
+@pytest.mark.parametrize(("asked", "chosen"), CASES, ids=str)
+def test_an_overview_counts_each_chosen_row_once(filled, asked, chosen):
+    overview = read_overview(filled.engine, asked, chosen)
+    period = PERIODS[asked]
+    assert overview.period == period
+    counted = counted_of(overview)
+    assert counted.totals == filled.totals(period, chosen)
+    before = (
+        None
+        if asked == "all"
+        else filled.totals(Period(period.start - (period.end - period.start), period.start), chosen)
     )
-    assert timeline.frame["start"].tolist() == expected.index.tolist()
-    assert timeline.frame["transactions"].tolist() == expected["transactions"].tolist()
-    assert timeline.frame["flagged"].tolist() == expected["flagged"].tolist()
+    assert counted.before == before
+    _assert_timeline(counted.timeline, filled, period, chosen)
+    _assert_weekday_hours(counted.by_weekday_hour, filled.chosen(period, chosen))
+    # A share counts all transactions even when only frauds are chosen.
+    for column, shown in zip(
+        COLUMNS, (counted.by_location, counted.by_device, counted.by_merchant), strict=True
+    ):
+        assert shown.to_dict("records") == _groups(filled.named(period, chosen), column)
+    _assert_feed(overview.feed, filled.chosen(period, chosen))
+    # What there is to choose from depends neither on the period nor on the filter.
+    names = (overview.names.cities, overview.names.devices, overview.names.merchants)
+    assert names == tuple(tuple(sorted(filled.rows[column].fillna("").unique())) for column in COLUMNS)
+    assert overview.extent == (filled.rows["Time"].min(), filled.rows["Time"].max())
 
 
-@pytest.mark.parametrize("city", [None, "Cairo", "", "nowhere"])
-@pytest.mark.parametrize(("ranking", "column"), [("by_location", "Location"), ("by_device", "Device")])
-def test_most_flagged(filled, city, ranking, column):
-    expected = _groups(filled.of_city(city), column).sort_values(
-        ["flagged", "transactions", "name"], ascending=[False, False, True]
-    )
-    shown = getattr(read_overview(filled.engine, Filter(city)), ranking)
-    assert shown.frame.to_dict("records") == expected.to_dict("records")
-    assert shown.groups == len(expected)
-
-
-@pytest.mark.parametrize("city", [None, "Cairo", "nowhere"])
-def test_risky_merchants_have_enough_transactions_and_are_in_order_of_their_share(filled, city):
-    groups = _groups(filled.of_city(city), "Merchant")
-    groups = groups[
-        (groups["name"] != "")
-        & (groups["transactions"] >= reads.MERCHANT_MIN_TRANSACTIONS)
-        & (groups["flagged"] > 0)
-    ]
-    expected = groups.assign(share=groups["flagged"] / groups["transactions"]).sort_values(
-        ["share", "flagged", "name"], ascending=[False, False, True]
-    )
-    shown = read_overview(filled.engine, Filter(city)).by_merchant
-    assert shown.frame["name"].tolist() == expected["name"].tolist()[: reads.MERCHANT_ROWS]
-    assert shown.groups == len(expected)
-
-
-def test_a_merchant_with_few_transactions_is_not_ranked(engine):
-    def at(merchant: str, count: int) -> list[Judged]:
-        return [Judged(f"{merchant}{n}", "U", Decimal(3000), START, merchant=merchant) for n in range(count)]
-
-    enough = reads.MERCHANT_MIN_TRANSACTIONS
-    store(engine, [*at("few", enough - 1), *at("many", enough)])
-    assert read_overview(engine, Filter()).by_merchant.frame["name"].tolist() == ["many"]
-
-
-def test_a_share_counts_all_transactions_even_when_only_frauds_are_chosen(filled):
-    everything = read_overview(filled.engine, Filter("Cairo"))
-    frauds = read_overview(filled.engine, Filter("Cairo", fraud_only=True))
-    for ranking in ("by_location", "by_device", "by_merchant"):
-        pd.testing.assert_frame_equal(getattr(everything, ranking).frame, getattr(frauds, ranking).frame)
-
-
-def test_cities_and_period_do_not_depend_on_the_filter(filled):
-    for chosen in FILTERS:
-        overview = read_overview(filled.engine, chosen)
-        assert overview.cities == tuple(sorted(filled.rows["Location"].fillna("").unique()))
-        assert overview.period == (filled.rows["Time"].min(), filled.rows["Time"].max())
+def test_a_rare_row_is_not_searched_for_without_end(filled, monkeypatch):
+    """Rows beyond the bound are not read for it: the feed is then shorter, and what it has is right."""
+    monkeypatch.setattr(reads, "_MOST_ROWS_READ", 60)
+    chosen = Filter("Luxor", "Web")
+    expected = _newest(filled.chosen(PERIODS["all"], chosen), reads.FEED_ROWS)["TransactionID"].tolist()
+    feed = read_overview(filled.engine, "all", chosen).feed["TransactionID"].tolist()
+    assert 0 < len(feed) < len(expected)
+    assert feed == expected[: len(feed)]
 
 
 def test_pipeline_counts_add_up_over_topics_and_the_outbox_is_counted(engine):
@@ -159,10 +145,11 @@ def test_pipeline_counts_add_up_over_topics_and_the_outbox_is_counted(engine):
         "('<1@example.com>', 'failed', '[]', '[]', 9, NOW(), NOW())",
         "INSERT INTO component_status VALUES ('alerts', 'warning', 'no sender set', NOW())",
     )
-    pipeline = read_overview(engine, Filter()).pipeline
-    assert (pipeline.stored, pipeline.duplicates, pipeline.rejected) == (50, 12, 23)
-    assert (pipeline.alerts_waiting, pipeline.mails_failed) == (flagged + 2, 1)
-    assert pipeline.components[["component", "state", "message"]].to_numpy().tolist() == [
+    with snapshot(engine) as connection:
+        state = pipeline(connection)
+    assert (state.stored, state.duplicates, state.rejected) == (50, 12, 23)
+    assert (state.alerts_waiting, state.mails_failed) == (flagged + 2, 1)
+    assert state.components[["component", "state", "message"]].to_numpy().tolist() == [
         ["alerts", "warning", "no sender set"]
     ]
 
@@ -170,95 +157,138 @@ def test_pipeline_counts_add_up_over_topics_and_the_outbox_is_counted(engine):
 @pytest.mark.parametrize(
     ("days", "step", "starts"),
     [
-        (14, "hour", [START, START + timedelta(days=14)]),
-        (15, "day", [START, START + timedelta(days=15)]),
+        (13, "hour", [START, START + timedelta(days=13)]),
+        (14, "day", [START, START + timedelta(days=14)]),
         (1096, "month", [START, datetime.fromisoformat("2029-03-01")]),
     ],
 )
 def test_the_longer_the_period_the_longer_the_steps(engine, days, step, starts):
     first = Judged("first", "U", Decimal(1), START + timedelta(minutes=59))
     store(engine, [first, replace(first, transaction_id="last", time=first.time + timedelta(days=days))])
-    timeline = read_overview(engine, Filter()).timeline
+    timeline = counted_of(read_overview(engine, "all", Filter())).timeline
     assert timeline.step == step
     assert timeline.frame["start"].tolist() == starts
 
 
 def test_an_empty_database_is_an_empty_overview(engine):
-    overview = read_overview(engine, Filter())
-    assert overview.period is None
-    assert overview.cities == ()
-    assert overview.totals == reads.Totals(0, 0, Decimal(0), 0)
-    assert overview.feed.empty and overview.last_flagged.empty and overview.timeline.frame.empty
+    overview = read_overview(engine, "day", Filter("Cairo"))
+    assert (overview.extent, overview.period, overview.counted) == (None, None, None)
+    assert overview.names == reads.Names()
+    assert overview.feed.empty
 
 
 def test_names_that_differ_in_case_or_accent_are_two(engine):
     base = Judged("T1", "U1", Decimal(10), START, location="Cairo")
     store(engine, [base, replace(base, transaction_id="T2", location="cairo")])
     store(engine, [replace(base, transaction_id="t1", location="Caïro")])
-    assert read_overview(engine, Filter()).totals.locations == 3
-    assert read_overview(engine, Filter("cairo")).feed["TransactionID"].tolist() == ["T2"]
+    assert counted_of(read_overview(engine, "all", Filter())).totals.locations == 3
+    assert read_overview(engine, "all", Filter("cairo")).feed["TransactionID"].tolist() == ["T2"]
 
 
 def test_one_overview_is_of_one_moment(engine, monkeypatch):
     """A batch that commits while the page is read is in all of its numbers or in none."""
     store(engine, random_transactions(50, seed=5))
-    real_totals = reads.totals
+    real_timeline = reads.timeline
 
-    def totals_then_a_batch(connection, chosen):
-        totals = real_totals(connection, chosen)
+    def timeline_then_a_batch(connection, period, chosen):
+        timeline = real_timeline(connection, period, chosen)
         store(engine, random_transactions(50, seed=6, prefix="S"))
-        return totals
+        return timeline
 
-    monkeypatch.setattr(reads, "totals", totals_then_a_batch)
-    overview = read_overview(engine, Filter())
-    assert _counted(overview) == {50}
+    monkeypatch.setattr(reads, "timeline", timeline_then_a_batch)
+    assert _numbers(read_overview(engine, "all", Filter())) == {50}
     monkeypatch.undo()
-    assert _counted(read_overview(engine, Filter())) == {100}
+    assert _numbers(read_overview(engine, "all", Filter())) == {100}
+
+
+@pytest.mark.parametrize("time", ["0001-01-01 00:30:00", "1000-01-01 00:00:00", "9999-12-31 23:59:59"])
+@pytest.mark.parametrize("asked", ["week", "all"])
+def test_a_time_at_the_calendars_end_is_counted(engine, time, asked):
+    store(engine, [Judged("odd", "U1", Decimal(3000), datetime.fromisoformat(time))])
+    overview = read_overview(engine, asked, Filter())
+    assert counted_of(overview).totals.flagged == 1
+    assert overview.feed["TransactionID"].tolist() == ["odd"]
 
 
 def test_missing_tables_are_named(database):
     engine = open_engine(make_url(database))
     with pytest.raises(TablesMissing, match=r"Start data_cleaning\.py"):
-        read_overview(engine, Filter())
+        read_overview(engine, "all", Filter())
 
 
 def test_a_server_that_is_away_is_named_with_its_address():
     closed_port = free_port()
     url = make_url(f"mysql+mysqlconnector://someone:top-secret@127.0.0.1:{closed_port}/transactions")
     with pytest.raises(DatabaseAway, match=f"127.0.0.1:{closed_port}.*MYSQL_URL") as caught:
-        read_overview(open_engine(url), Filter())
+        read_overview(open_engine(url), "all", Filter())
     assert "top-secret" not in str(caught.value)
 
 
 def test_a_refused_account_is_named_without_its_password(database):
     url = make_url(database).set(username="nobody", password="top-secret")
     with pytest.raises(AccessRefused, match=r"account nobody.*MYSQL_PASSWORD") as caught:
-        read_overview(open_engine(url), Filter())
+        read_overview(open_engine(url), "all", Filter())
     assert "top-secret" not in str(caught.value)
+
+
+def counted_of(overview: Overview) -> Counted:
+    assert overview.counted is not None
+    return overview.counted
+
+
+def _assert_feed(feed: pd.DataFrame, rows: pd.DataFrame) -> None:
+    expected = _newest(rows, reads.FEED_ROWS)
+    for column in ("TransactionID", "Amount", "reasons"):
+        assert feed[column].tolist() == expected[column].tolist()
+    assert feed["Location"].isna().tolist() == expected["Location"].isna().tolist()
+
+
+def _assert_timeline(timeline: reads.Timeline, filled: Filled, period: Period, chosen: Filter) -> None:
+    shown = Period(min(period.start, period.end - DAY), period.end)
+    assert timeline.shown == shown
+    rows = filled.chosen(shown, chosen)
+    expected = _sums(rows, rows["Time"].dt.floor(timeline.step[0]))
+    assert timeline.frame["start"].tolist() == expected.index.tolist()
+    assert timeline.frame["transactions"].tolist() == expected["transactions"].tolist()
+    assert timeline.frame["flagged"].tolist() == expected["flagged"].tolist()
+
+
+def _assert_weekday_hours(shown: pd.DataFrame, rows: pd.DataFrame) -> None:
+    expected = _sums(rows, [rows["Time"].dt.weekday, rows["Time"].dt.hour])
+    found = shown.set_index(["weekday", "hour"]).sort_index()
+    assert found.index.tolist() == expected.index.tolist()
+    assert found["transactions"].tolist() == expected["transactions"].tolist()
+    assert found["flagged"].tolist() == expected["flagged"].tolist()
+
+
+def _sums(rows: pd.DataFrame, by: object) -> pd.DataFrame:
+    return (rows["Is_Fraud"] == "YES").groupby(by).agg(transactions="size", flagged="sum").sort_index()
 
 
 def _newest(rows: pd.DataFrame, count: int) -> pd.DataFrame:
     return rows.sort_values(["Time", "TransactionID"], ascending=False).head(count)
 
 
-def _groups(rows: pd.DataFrame, column: str) -> pd.DataFrame:
-    names = rows[column].fillna("")
-    return (
-        (rows["Is_Fraud"] == "YES")
-        .groupby(names)
-        .agg(transactions="size", flagged="sum")
-        .rename_axis("name")
-        .reset_index()
-    )
+def _groups(rows: pd.DataFrame, column: str) -> list[dict[str, object]]:
+    return [
+        {
+            "name": name,
+            "transactions": len(of_name),
+            "flagged": int((of_name["Is_Fraud"] == "YES").sum()),
+            "amount_at_risk": sum(of_name[of_name["Is_Fraud"] == "YES"]["Amount"], Decimal(0)),
+        }
+        for name, of_name in rows.groupby(rows[column].fillna(""))
+    ]
 
 
-def _counted(overview: Overview) -> set[int]:
+def _numbers(overview: Overview) -> set[int]:
+    counted = counted_of(overview)
     return {
-        overview.totals.transactions,
-        int(overview.timeline.frame["transactions"].sum()),
-        int(overview.by_device.frame["transactions"].sum()),
+        counted.totals.transactions,
+        int(counted.timeline.frame["transactions"].sum()),
+        int(counted.by_device["transactions"].sum()),
+        int(counted.by_weekday_hour["transactions"].sum()),
         len(overview.feed),
-        overview.pipeline.stored,
     }
 
 

@@ -23,6 +23,7 @@ REFRESH_MS = 10_000
 # A refresh, on a machine that is busy with other tests.
 WITHIN_A_REFRESH_MS = REFRESH_MS + 15_000
 _STOP_S = 10
+ROW_PX = 33
 _PROBE = re.compile(r"127\.0\.0\.1:\d+/[a-z]+/_stcore/(health|host-config)$")
 
 
@@ -108,9 +109,12 @@ class Dashboard:
         for name, value in values.items():
             expect(self.kpi(name.replace("_", " ").capitalize())).to_have_text(value, timeout=within_ms)
 
-    def choose_city(self, label: str) -> None:
-        self.page.get_by_role("combobox", name="City").click()
+    def choose(self, what: str, label: str) -> None:
+        self.page.get_by_role("combobox", name=what).click()
         self.page.get_by_role("option", name=label, exact=True).click()
+
+    def choose_period(self, label: str) -> None:
+        self.page.get_by_role("radio", name=label, exact=True).click()
 
     def toggle_fraud_only(self) -> None:
         self.page.get_by_text("Fraud only", exact=True).click()
@@ -125,6 +129,14 @@ class Dashboard:
         grid.locator("td").first.wait_for(state="attached")
         index = grid.locator("th").all_text_contents().index(name) + 1
         return grid.locator(f"td[aria-colindex='{index}']").all_text_contents()
+
+    def select_row(self, heading: str, row: int) -> None:
+        """Tick the box in front of a row; the grid is drawn, so the box is found by its place."""
+        grid = self.page.locator(f".st-key-{heading}").get_by_test_id("stDataFrame")
+        grid.scroll_into_view_if_needed()
+        box = grid.bounding_box()
+        assert box is not None, f"{heading} is not shown"
+        self.page.mouse.click(box["x"] + 16, box["y"] + ROW_PX * (row + 1.5))
 
     def expect_column(self, heading: str, name: str, cells: list[str]) -> None:
         """Wait until the column shows exactly these cells: a table is drawn a moment after the totals."""
@@ -154,3 +166,8 @@ class Dashboard:
         """The number under this label."""
         name = self.page.get_by_test_id("stMetricLabel").filter(has_text=re.compile(f"^{label}"))
         return self.page.get_by_test_id("stMetric").filter(has=name).get_by_test_id("stMetricValue")
+
+    def change(self, label: str) -> Locator:
+        """How the number under this label differs from that of the period before."""
+        name = self.page.get_by_test_id("stMetricLabel").filter(has_text=re.compile(f"^{label}"))
+        return self.page.get_by_test_id("stMetric").filter(has=name).get_by_test_id("stMetricDelta")

@@ -33,7 +33,7 @@ PURE = frozenset(
         "resume",
     }
     | {"features", "feature_record", "history", "merchant_risk", "geography", "kafka_access"}
-    | {"model", "model_store", "training", "report", "evaluation"}
+    | {"model", "model_store", "training", "report", "evaluation", "periods"}
 )
 # Part -> the parts that it may import besides itself. A part is a module or a package of `fraudstream`,
 # or an entry script. Imports point one way: entry -> streaming -> edges -> pure -> schema.

@@ -1,51 +1,75 @@
-"""What the dashboard reads: one consistent picture of the database for each refresh.
+"""The overview: what is counted in a period, under a filter, and the newest rows.
 
-Everything that is counted comes from `rollup_hourly`, which each batch writes in its own transaction: it
-is exact over all rows and does not grow with them. Single transactions come from `clean_data`, of which
-only the hours that the rollup names are read.
+Everything that is counted comes from `rollup_daily` and, for the hours at the ends of the period,
+`rollup_hourly`. Each batch writes both in its own transaction: they are exact over all rows and do not grow
+with them. Single transactions come from `clean_data`, of which only the hours are read that these name.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal
 
 import pandas as pd
-from sqlalchemy import ColumnElement, Connection, Engine, and_, case, func, or_, select
-
-from fraudstream.store.reads.frames import Statement, one, read_frame, whole_counts
-from fraudstream.store.reads.snapshot import snapshot
-from fraudstream.store.tables import (
-    alerts,
-    clean_data,
-    component_status,
-    mails,
-    pipeline_totals,
-    rollup_hourly,
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    FromClause,
+    Table,
+    and_,
+    case,
+    false,
+    func,
+    or_,
+    select,
 )
 
-FEED_ROWS = 100
-LAST_FLAGGED_ROWS = 10
-LOCATION_ROWS = 10
-DEVICE_ROWS = 10
-MERCHANT_ROWS = 5
-MERCHANT_MIN_TRANSACTIONS = 20
-MOST_CITIES = 500
+from fraudstream.periods import DAY, Period, Recent, hour_from, resolve
+from fraudstream.store.reads.frames import moments, read_frame
+from fraudstream.store.reads.snapshot import snapshot
+from fraudstream.store.tables import HOURS_OF_DAY, alerts, clean_data, rollup_daily, rollup_hourly
 
-_HOURS_SHOWN_BY_HOUR = timedelta(days=14)
-_DAYS_SHOWN_BY_DAY = timedelta(days=3 * 365)
+FEED_ROWS = 100
+MOST_NAMES = 500
+
+# A bound on what the feed costs: rows that a rare filter may have read in vain.
+_MOST_ROWS_READ = 20_000
+_USUALLY_ENOUGH_DAYS = 3
+_SHOWN_BY_HOUR = 14 * DAY
+_SHOWN_BY_DAY = 3 * 365 * DAY
+_LEAST_TIMELINE = DAY
 
 Step = Literal["hour", "day", "month"]
+_BY_NAME = ("Location", "Device", "Merchant")
+_COUNTS = ("transactions", "flagged")
 
 
 @dataclass(frozen=True)
 class Filter:
-    """Which transactions count. `city`: None is all, "" those without a Location."""
+    """Which transactions count. A name: None is all, "" those without one."""
 
     city: str | None = None
+    device: str | None = None
+    merchant: str | None = None
     fraud_only: bool = False
+
+    def names(self) -> dict[str, str]:
+        """Column -> the name that it must have."""
+        asked = zip(_BY_NAME, (self.city, self.device, self.merchant), strict=True)
+        return {column: name for column, name in asked if name is not None}
+
+
+@dataclass(frozen=True)
+class Names:
+    """The names that there are, "" for a missing one, in order; of very many the busiest."""
+
+    cities: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
+    merchants: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -60,180 +84,160 @@ class Totals:
 
 @dataclass(frozen=True)
 class Timeline:
-    """`frame` has a row for each `step` with transactions: start (local time), transactions, flagged."""
+    """`frame` has a row for each `step` with transactions: start (local time), transactions, flagged.
+
+    A period of less than a day is shown at the end of a whole one: `shown` is then longer than the period.
+    """
 
     step: Step
+    shown: Period
     frame: pd.DataFrame
 
 
 @dataclass(frozen=True)
-class Ranking:
-    """The first rows of an order: name ("" is missing), transactions, flagged. `groups` counts all."""
+class Counted:
+    """What is counted in one period. `before` is of the period before, None where there is none.
 
-    frame: pd.DataFrame
-    groups: int
+    `by_location`, `by_device`, `by_merchant`: name ("" is missing), transactions, flagged, amount_at_risk, a
+    row for each name; they count all transactions, as a share needs them, even with `fraud_only`.
+    `by_weekday_hour`: weekday (0 is Monday), hour, transactions, flagged, in no order.
+    """
 
-
-@dataclass(frozen=True)
-class Pipeline:
-    """How the parts of the pipeline are. `components`: component, state, message, updated_at (UTC)."""
-
-    stored: int
-    duplicates: int
-    rejected: int
-    alerts_waiting: int
-    mails_failed: int
-    components: pd.DataFrame
-
-    def counts(self) -> dict[str, int]:
-        """What is counted, in words, and its number."""
-        return {
-            "stored": self.stored,
-            "duplicates": self.duplicates,
-            "rejected": self.rejected,
-            "alerts waiting": self.alerts_waiting,
-            "mails failed": self.mails_failed,
-        }
+    totals: Totals
+    before: Totals | None
+    timeline: Timeline
+    by_location: pd.DataFrame
+    by_device: pd.DataFrame
+    by_merchant: pd.DataFrame
+    by_weekday_hour: pd.DataFrame
 
 
 @dataclass(frozen=True)
 class Overview:
-    """All that one refresh shows. `period` is the first and last Time of all transactions, or None.
+    """All that one refresh shows. `extent` is the first and last Time of all transactions, or None; then
+    `period` and `counted` are None, too.
 
-    `feed` and `last_flagged` have the columns TransactionID, UserID, Amount, Location, Time, Device,
-    Merchant, Is_Fraud, score, reasons; newest Time first, of equal ones the greater TransactionID.
+    `feed` has the columns TransactionID, UserID, Amount, Location, Time, Device, Merchant, Is_Fraud, score,
+    reasons; newest Time first, of equal ones the greater TransactionID.
     """
 
-    cities: tuple[str, ...]
-    period: tuple[datetime, datetime] | None
-    totals: Totals
-    timeline: Timeline
-    by_location: Ranking
-    by_device: Ranking
-    by_merchant: Ranking
+    names: Names
+    extent: tuple[datetime, datetime] | None
+    period: Period | None
+    counted: Counted | None
     feed: pd.DataFrame
-    last_flagged: pd.DataFrame
-    pipeline: Pipeline
 
 
-def read_overview(engine: Engine, chosen: Filter) -> Overview:
+def read_overview(engine: Engine, asked: Recent | Period, chosen: Filter) -> Overview:
     """Everything on the page as of one moment. Raises DatabaseProblem."""
     with snapshot(engine) as connection:
+        covered = extent(connection)
+        if covered is None:
+            return Overview(Names(), None, None, None, _no_rows())
+        period = resolve(asked, *covered)
         return Overview(
-            cities=cities(connection),
-            period=period(connection),
-            totals=totals(connection, chosen),
-            timeline=timeline(connection, chosen),
-            by_location=by_location(connection, chosen),
-            by_device=by_device(connection, chosen),
-            by_merchant=by_merchant(connection, chosen),
-            feed=newest(connection, chosen, FEED_ROWS),
-            last_flagged=newest(connection, Filter(chosen.city, fraud_only=True), LAST_FLAGGED_ROWS),
-            pipeline=pipeline(connection),
+            names=all_names(connection),
+            extent=covered,
+            period=period,
+            counted=counted(connection, period, chosen, compared=asked != "all"),
+            feed=newest(connection, period, chosen, FEED_ROWS),
         )
 
 
-def cities(connection: Connection) -> tuple[str, ...]:
-    """The locations that there are, "" for a missing one, in order; of very many the busiest."""
-    name = rollup_hourly.c.Location
-    busiest = select(name).group_by(name).order_by(_transactions().desc(), name).limit(MOST_CITIES)
-    return tuple(sorted(connection.scalars(busiest)))
-
-
-def period(connection: Connection) -> tuple[datetime, datetime] | None:
+def extent(connection: Connection) -> tuple[datetime, datetime] | None:
     """First and last Time of all transactions, or None when there are none."""
     first, last = connection.execute(select(func.min(clean_data.c.Time), func.max(clean_data.c.Time))).one()
     return None if first is None else (first, last)
 
 
-def totals(connection: Connection, chosen: Filter) -> Totals:
-    name = rollup_hourly.c.Location
-    row = one(
-        connection,
-        select(
-            func.coalesce(_transactions(), 0).label("transactions"),
-            func.coalesce(_flagged(), 0).label("flagged"),
-            func.coalesce(_sum_if_flagged(rollup_hourly.c.amount), 0).label("amount"),
-            func.count(func.distinct(func.nullif(name, ""))).label("locations"),
-        ).where(*_in_rollup(chosen)),
+def all_names(connection: Connection) -> Names:
+    """All names of all time."""
+    return Names(*(_busiest(connection, rollup_daily.c[column]) for column in _BY_NAME))
+
+
+def counted(connection: Connection, period: Period, chosen: Filter, *, compared: bool) -> Counted:
+    """Everything that is counted in the period; `compared` with the period before or not."""
+    by_location = by_name(connection, period, chosen, "Location")
+    before = period.before() if compared else None
+    return Counted(
+        totals=_totals(by_location, chosen),
+        before=None if before is None else totals(connection, before, chosen),
+        timeline=timeline(connection, period, chosen),
+        by_location=by_location,
+        by_device=by_name(connection, period, chosen, "Device"),
+        by_merchant=by_name(connection, period, chosen, "Merchant"),
+        by_weekday_hour=by_weekday_hour(connection, period, chosen),
     )
-    return Totals(int(row.transactions), int(row.flagged), Decimal(row.amount), int(row.locations))
 
 
-def timeline(connection: Connection, chosen: Filter) -> Timeline:
+def totals(connection: Connection, period: Period, chosen: Filter) -> Totals:
+    return _totals(by_name(connection, period, chosen, "Location"), chosen)
+
+
+def by_name(connection: Connection, period: Period, chosen: Filter, column: str) -> pd.DataFrame:
+    """See Counted."""
+    found = [
+        read_frame(
+            connection,
+            select(
+                table.c[column].label("name"),
+                *_sums(table),
+                func.sum(case((table.c.Is_Fraud == "YES", table.c.amount), else_=0)).label("amount_at_risk"),
+            )
+            .where(when, *_named(table, chosen))
+            .group_by(table.c[column]),
+        )
+        for table, when in _parts(period)
+    ]
+    return _added_up(found, ["name"], [*_COUNTS, "amount_at_risk"])
+
+
+def timeline(connection: Connection, period: Period, chosen: Filter) -> Timeline:
     """Transactions over time, by the hour up to two weeks, by the day up to three years, else by month."""
-    step = _step(connection, chosen)
-    start = _START_OF[step].label("start")
-    statement = (
-        select(start, _transactions().label("transactions"), _flagged().label("flagged"))
-        .where(*_in_rollup(chosen))
-        .group_by(start)
-        .order_by(start)
-    )
-    counted = whole_counts(read_frame(connection, statement))
-    return Timeline(step, counted.assign(start=pd.to_datetime(counted["start"])))
+    shown = period.at_least(_LEAST_TIMELINE)
+    if shown.length <= _SHOWN_BY_HOUR:
+        return Timeline("hour", shown, _by_hour(connection, shown, chosen))
+    step: Step = "day" if shown.length <= _SHOWN_BY_DAY else "month"
+    found = [
+        read_frame(
+            connection,
+            select(_start_of(step, table).label("start"), *_sums(table))
+            .where(when, *_named(table, chosen), *_flagged_only(table, chosen))
+            .group_by(_start_of(step, table)),
+        )
+        for table, when in _parts(shown)
+    ]
+    frame = _added_up([each.assign(start=moments(each["start"])) for each in found], ["start"])
+    return Timeline(step, shown, frame)
 
 
-def by_location(connection: Connection, chosen: Filter) -> Ranking:
-    """The locations with the most flagged transactions. A share needs all transactions, so `fraud_only`
-    does not count here, nor in the two below."""
-    return _most_flagged(connection, rollup_hourly.c.Location, chosen.city, LOCATION_ROWS)
+def by_weekday_hour(connection: Connection, period: Period, chosen: Filter) -> pd.DataFrame:
+    """See Counted."""
+    edges = _edge_hours(connection, period, chosen)
+    found = [edges.assign(weekday=edges["start"].dt.weekday, hour=edges["start"].dt.hour)]
+    if period.whole_days() is not None:
+        found.append(_hours_of_days(connection, period, chosen, func.weekday(rollup_daily.c.day), "weekday"))
+    return _added_up(found, ["weekday", "hour"])
 
 
-def by_device(connection: Connection, chosen: Filter) -> Ranking:
-    """The devices with the most flagged transactions."""
-    return _most_flagged(connection, rollup_hourly.c.Device, chosen.city, DEVICE_ROWS)
-
-
-def by_merchant(connection: Connection, chosen: Filter) -> Ranking:
-    """The merchants with the greatest flagged share, of those with enough transactions and any flagged."""
-    name = rollup_hourly.c.Merchant
-    statement = (
-        _by_name(name, chosen.city)
-        .where(name != "")
-        .having(_transactions() >= MERCHANT_MIN_TRANSACTIONS, _flagged() > 0)
-        .order_by((_flagged() / _transactions()).desc(), _flagged().desc(), name)
-        .limit(MERCHANT_ROWS)
-    )
-    return _ranking(connection, statement)
-
-
-def newest(connection: Connection, chosen: Filter, rows: int) -> pd.DataFrame:
-    """The newest transactions by Time; see Overview for the columns."""
-    columns = [clean_data.c[name] for name in _FEED_COLUMNS]
-    hours = _newest_hours(connection, chosen, rows)
+def newest(connection: Connection, period: Period, chosen: Filter, rows: int) -> pd.DataFrame:
+    """The newest transactions of the period by Time, or as many of them as a bounded search finds; see
+    Overview for the columns."""
+    hours = _newest_hours(connection, period, chosen, rows)
     if not hours:
-        return pd.DataFrame(columns=list(_FEED_COLUMNS))
+        return _no_rows()
+    source, time, number = _where_rows_are(chosen)
     statement = (
-        select(*columns)
-        .where(_within(hours), *_in_clean_data(chosen))
-        .order_by(clean_data.c.Time.desc(), clean_data.c.TransactionID.desc())
+        select(*(clean_data.c[name] for name in _FEED_COLUMNS))
+        .select_from(source)
+        .where(
+            _within_any(time, _joined(hours)),
+            *(_has_name(clean_data.c[column], name) for column, name in chosen.names().items()),
+        )
+        .order_by(time.desc(), number.desc())
         .limit(rows)
     )
     return read_frame(connection, statement)
-
-
-def pipeline(connection: Connection) -> Pipeline:
-    """Counts over all topics, what waits in the outbox, and what each component last said."""
-    counted = one(
-        connection,
-        select(
-            func.coalesce(func.sum(pipeline_totals.c.stored), 0).label("stored"),
-            func.coalesce(func.sum(pipeline_totals.c.duplicates), 0).label("duplicates"),
-            func.coalesce(func.sum(pipeline_totals.c.rejected), 0).label("rejected"),
-        ),
-    )
-    waiting = select(func.count()).select_from(alerts).where(alerts.c.state == "waiting")
-    failed = select(func.count()).select_from(mails).where(mails.c.state == "failed")
-    said = select(component_status).order_by(component_status.c.component)
-    return Pipeline(
-        stored=int(counted.stored),
-        duplicates=int(counted.duplicates),
-        rejected=int(counted.rejected),
-        alerts_waiting=connection.scalar(waiting) or 0,
-        mails_failed=connection.scalar(failed) or 0,
-        components=read_frame(connection, said),
-    )
 
 
 _FEED_COLUMNS = (
@@ -249,99 +253,193 @@ _FEED_COLUMNS = (
     "reasons",
 )
 
-_HOUR = rollup_hourly.c.hour
-_START_OF: dict[Step, ColumnElement[Any]] = {
-    "hour": _HOUR,
-    "day": func.date(_HOUR),
-    "month": func.date_format(_HOUR, "%Y-%m-01"),
-}
+
+def _no_rows() -> pd.DataFrame:
+    return pd.DataFrame(columns=list(_FEED_COLUMNS))
 
 
-def _transactions() -> ColumnElement[Any]:
-    return func.sum(rollup_hourly.c.transactions)
+def _busiest(connection: Connection, name: ColumnElement[str]) -> tuple[str, ...]:
+    transactions = func.sum(rollup_daily.c.transactions)
+    statement = select(name).group_by(name).order_by(transactions.desc(), name).limit(MOST_NAMES)
+    return tuple(sorted(connection.scalars(statement)))
 
 
-def _flagged() -> ColumnElement[Any]:
-    return _sum_if_flagged(rollup_hourly.c.transactions)
-
-
-def _sum_if_flagged(column: ColumnElement[Any]) -> ColumnElement[Any]:
-    return func.sum(case((rollup_hourly.c.Is_Fraud == "YES", column), else_=0))
-
-
-def _in_rollup(chosen: Filter) -> list[ColumnElement[bool]]:
-    conditions = _in_city(chosen.city)
-    if chosen.fraud_only:
-        conditions.append(rollup_hourly.c.Is_Fraud == "YES")
-    return conditions
-
-
-def _in_city(city: str | None) -> list[ColumnElement[bool]]:
-    return [] if city is None else [rollup_hourly.c.Location == city]
-
-
-def _in_clean_data(chosen: Filter) -> list[ColumnElement[bool]]:
-    conditions: list[ColumnElement[bool]] = []
-    if chosen.city is not None:
-        name = clean_data.c.Location
-        conditions.append(name == chosen.city if chosen.city else name.is_(None))
-    if chosen.fraud_only:
-        conditions.append(clean_data.c.Is_Fraud == "YES")
-    return conditions
-
-
-def _step(connection: Connection, chosen: Filter) -> Step:
-    first, last = connection.execute(
-        select(func.min(_HOUR), func.max(_HOUR)).where(*_in_rollup(chosen))
-    ).one()
-    if first is None or last - first <= _HOURS_SHOWN_BY_HOUR:
-        return "hour"
-    return "day" if last - first <= _DAYS_SHOWN_BY_DAY else "month"
-
-
-def _by_name(name: ColumnElement[Any], city: str | None) -> Statement:
-    return (
-        select(
-            name.label("name"),
-            _transactions().label("transactions"),
-            _flagged().label("flagged"),
-            func.count().over().label("groups"),
-        )
-        .where(*_in_city(city))
-        .group_by(name)
+def _totals(by_location: pd.DataFrame, chosen: Filter) -> Totals:
+    """A fraud is one of the chosen transactions in any case; with `fraud_only` the others are not."""
+    counts = by_location["flagged" if chosen.fraud_only else "transactions"]
+    return Totals(
+        transactions=int(counts.sum()),
+        flagged=int(by_location["flagged"].sum()),
+        amount_at_risk=sum(by_location["amount_at_risk"], Decimal(0)),
+        locations=int(((counts > 0) & (by_location["name"] != "")).sum()),
     )
 
 
-def _most_flagged(connection: Connection, name: ColumnElement[Any], city: str | None, rows: int) -> Ranking:
-    statement = _by_name(name, city).order_by(_flagged().desc(), _transactions().desc(), name).limit(rows)
-    return _ranking(connection, statement)
+def _parts(period: Period) -> list[tuple[Table, ColumnElement[bool]]]:
+    """Where the period is counted: its whole days by the day, the rest by the hour."""
+    parts: list[tuple[Table, ColumnElement[bool]]] = []
+    if edges := period.edges():
+        parts.append((rollup_hourly, _within_any(rollup_hourly.c.hour, edges)))
+    if (days := _days(period)) is not None:
+        parts.append((rollup_daily, days))
+    return parts
 
 
-def _ranking(connection: Connection, statement: Statement) -> Ranking:
-    counted = whole_counts(read_frame(connection, statement))
-    groups = int(counted["groups"].iloc[0]) if len(counted) else 0
-    return Ranking(counted.drop(columns="groups"), groups)
+def _days(period: Period) -> ColumnElement[bool] | None:
+    days = period.whole_days()
+    return None if days is None else and_(rollup_daily.c.day >= days[0], rollup_daily.c.day < days[1])
 
 
-def _newest_hours(connection: Connection, chosen: Filter, rows: int) -> list[datetime]:
-    """The newest hours that hold at least `rows` of the chosen transactions together (or all of them)."""
+def _within_any(column: ColumnElement[Any], periods: Iterable[Period]) -> ColumnElement[bool]:
+    return or_(false(), *(and_(column >= each.start, column < each.end) for each in periods))
+
+
+def _sums(table: Table) -> Sequence[ColumnElement[Any]]:
+    flagged = func.sum(case((table.c.Is_Fraud == "YES", table.c.transactions), else_=0))
+    return func.sum(table.c.transactions).label("transactions"), flagged.label("flagged")
+
+
+def _named(table: Table, chosen: Filter) -> Iterable[ColumnElement[bool]]:
+    return (table.c[column] == name for column, name in chosen.names().items())
+
+
+def _flagged_only(table: Table, chosen: Filter) -> list[ColumnElement[bool]]:
+    return [table.c.Is_Fraud == "YES"] if chosen.fraud_only else []
+
+
+def _start_of(step: Step, table: Table) -> ColumnElement[Any]:
+    column = table.c.hour if table is rollup_hourly else table.c.day
+    return func.date(column) if step == "day" else func.date_format(column, "%Y-%m-01")
+
+
+def _by_hour(connection: Connection, period: Period, chosen: Filter) -> pd.DataFrame:
+    """start, transactions, flagged for each hour with transactions."""
+    found = [_edge_hours(connection, period, chosen)]
+    if period.whole_days() is not None:
+        days = _hours_of_days(connection, period, chosen, rollup_daily.c.day, "day")
+        start = moments(days["day"]) + days["hour"].astype("timedelta64[s]") * 3600
+        found.append(days.assign(start=start))
+    return _added_up(found, ["start"])
+
+
+def _edge_hours(connection: Connection, period: Period, chosen: Filter) -> pd.DataFrame:
+    """start, transactions, flagged for each hour with transactions outside the whole days."""
+    hour = rollup_hourly.c.hour
     statement = (
-        select(_HOUR, _transactions())
-        .where(*_in_rollup(chosen))
-        .group_by(_HOUR)
-        .order_by(_HOUR.desc())
-        .limit(rows)
+        select(hour.label("start"), *_sums(rollup_hourly))
+        .where(
+            _within_any(hour, period.edges()),
+            *_named(rollup_hourly, chosen),
+            *_flagged_only(rollup_hourly, chosen),
+        )
+        .group_by(hour)
+    )
+    frame = read_frame(connection, statement)
+    return frame.assign(start=moments(frame["start"]))
+
+
+def _hours_of_days(
+    connection: Connection, period: Period, chosen: Filter, key: ColumnElement[Any], name: str
+) -> pd.DataFrame:
+    """`name`, hour (of the day), transactions, flagged for the whole days, those with transactions."""
+    days = _days(period)
+    assert days is not None, "the period has no whole day"
+    statement = (
+        select(
+            key.label(name),
+            rollup_daily.c.Is_Fraud,
+            *(func.sum(rollup_daily.c[hour]).label(hour) for hour in HOURS_OF_DAY),
+        )
+        .where(days, *_named(rollup_daily, chosen), *_flagged_only(rollup_daily, chosen))
+        .group_by(key, rollup_daily.c.Is_Fraud)
+    )
+    wide = read_frame(connection, statement)
+    long = wide.melt([name, "Is_Fraud"], list(HOURS_OF_DAY), "hour", "transactions")
+    long = long.assign(
+        hour=long["hour"].str[1:].astype("int64"),
+        transactions=long["transactions"].astype("int64"),
+        flagged=0,
+    )
+    long["flagged"] = long["transactions"].where(long["Is_Fraud"] == "YES", 0)
+    return long[long["transactions"] > 0].drop(columns="Is_Fraud")
+
+
+def _added_up(parts: Sequence[pd.DataFrame], key: list[str], sums: Sequence[str] = _COUNTS) -> pd.DataFrame:
+    """One frame of all parts, a row for each key, in the order of the keys; counts are whole numbers."""
+    together = pd.concat([part[[*key, *sums]] for part in parts if len(part)] or [parts[0][[*key, *sums]]])
+    together = together.astype(dict.fromkeys(_COUNTS, "int64"))
+    return together.groupby(key, as_index=False, sort=True)[list(sums)].sum()
+
+
+def _newest_hours(connection: Connection, period: Period, chosen: Filter, rows: int) -> list[datetime]:
+    """The newest hours with chosen transactions: enough for `rows` of them, or as many as may be read."""
+    conditions = [*_named(rollup_daily, chosen), *_flagged_only(rollup_daily, chosen)]
+    matching = _last_days(connection, period, _USUALLY_ENOUGH_DAYS, conditions)
+    if sum(transactions for _, transactions in matching) < rows:
+        matching = _last_days(connection, period, rows, conditions)
+    if not matching:
+        return []
+    read = dict(
+        _last_days(connection, period, None, _flagged_only(rollup_daily, chosen), since=matching[-1][0])
     )
     hours: list[datetime] = []
-    found = 0
-    for hour, transactions in connection.execute(statement):
-        if found >= rows:
+    found = looked_at = 0
+    for hour, transactions in matching:
+        looked_at += read[hour]
+        if hours and (found >= rows or looked_at > _MOST_ROWS_READ):
             break
         hours.append(hour)
         found += transactions
     return hours
 
 
-def _within(hours: list[datetime]) -> ColumnElement[bool]:
-    time = clean_data.c.Time
-    return or_(*(and_(time >= hour, time < hour + timedelta(hours=1)) for hour in hours))
+def _last_days(
+    connection: Connection,
+    period: Period,
+    days: int | None,
+    conditions: list[ColumnElement[bool]],
+    since: datetime | None = None,
+) -> list[tuple[datetime, int]]:
+    """Hours of the period with such transactions and how many, newest first, of at most `days` days."""
+    day = rollup_daily.c.day
+    first = max(period.start, since or period.start).date()
+    statement = (
+        select(day, *(func.sum(rollup_daily.c[hour]) for hour in HOURS_OF_DAY))
+        .where(day >= first, day <= period.end.date(), *conditions)
+        .group_by(day)
+        .order_by(day.desc())
+        .limit(days)
+    )
+    return [
+        (start, int(transactions))
+        for each, *by_hour in connection.execute(statement)
+        for hour, transactions in reversed(list(enumerate(by_hour)))
+        if transactions and period.start <= (start := _hour_of(each, hour)) < period.end
+    ]
+
+
+def _hour_of(day: Any, hour: int) -> datetime:
+    return datetime(day.year, day.month, day.day, hour)  # noqa: DTZ001 - local time, as stored
+
+
+def _joined(hours: list[datetime]) -> list[Period]:
+    """Hours, newest first, as few periods."""
+    joined: list[Period] = []
+    for each in map(hour_from, hours):
+        if joined and joined[-1].start == each.end:
+            joined[-1] = Period(each.start, joined[-1].end)
+        else:
+            joined.append(each)
+    return joined
+
+
+def _where_rows_are(chosen: Filter) -> tuple[FromClause, ColumnElement[Any], ColumnElement[Any]]:
+    """The rows, their Time and TransactionID; flagged ones are found by their alerts, which are few."""
+    if not chosen.fraud_only:
+        return clean_data, clean_data.c.Time, clean_data.c.TransactionID
+    same = clean_data.c.TransactionID == alerts.c.TransactionID
+    return alerts.join(clean_data, same), alerts.c.Time, alerts.c.TransactionID
+
+
+def _has_name(column: ColumnElement[str], name: str) -> ColumnElement[bool]:
+    return column == name if name else column.is_(None)
