@@ -8,7 +8,7 @@ DEMO = $(PY) -m fraudstream demo $(if $(CSV),--csv "$(CSV)") $(if $(RATE),--rate
 	$(if $(filter-out 0,$(ONCE)),--once) $(if $(filter-out 0,$(KEEP)),--keep)
 TESTS ?=
 
-.PHONY: help setup setup-dev demo test test-detection test-faults test-compose audit lint format clean
+.PHONY: help setup setup-dev demo test test-detection test-faults test-compose audit screenshots lint format clean
 
 help:
 	@echo "make demo   run everything: stack, stream, producer, dashboard (ONCE=1 CSV=path RATE=n KEEP=1)"
@@ -17,6 +17,7 @@ help:
 	@echo "make test-faults   what is killed, frozen, restored, encrypted or fed with garbage, at length"
 	@echo "make test-compose   bring docker-compose.yml up and try all of it (needs a Docker engine)"
 	@echo "make audit   ask the Python package index about known weaknesses of what is installed"
+	@echo "make screenshots   the pictures of README and docs, from a running demo"
 	@echo "make lint   ruff and mypy;  make format  ruff format;  make clean  remove .venv"
 
 setup: $(VENV)/.runtime $(VENV)/.compiled
@@ -42,6 +43,9 @@ test-compose: setup-dev
 # Fails as well where the index does not know a package: then nothing was found out about it.
 audit: setup-dev $(VENV)/.audit
 	$(VENV)/audit/bin/pip-audit --strict --path "$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
+
+screenshots: setup-dev
+	$(PY) -m docs.screenshots
 
 lint: $(VENV)/.dev
 	$(PY) -m ruff format --check .
