@@ -84,13 +84,13 @@ def _show_rules(found: Detection) -> None:
         "with an outcome, with its 95 % interval."
     )
     show_figure(views.rules_figure(found.rules, present_palette()), "Flags of each reason by their outcome")
-    st.dataframe(
-        views.rules_table(found.rules, found.alerts),
-        hide_index=True,
-        height="content",
-        key="reasons",
-        alt="Each reason: its flags, their share of all alerts, their outcomes and the precision",
-    )
+    with st.container(key="reasons"):
+        st.dataframe(
+            views.rules_table(found.rules, found.alerts),
+            hide_index=True,
+            height="content",
+            alt="Each reason: its flags, their share of all alerts, their outcomes and the precision",
+        )
 
 
 def _show_precision(found: Detection) -> None:

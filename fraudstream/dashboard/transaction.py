@@ -54,7 +54,7 @@ def _live() -> None:
 
 
 def _show(case: Case) -> None:
-    facts, why, panel = st.columns([4, 5, 5], gap="medium")
+    facts, why, panel = st.columns([4, 5, 6], gap="medium")
     with facts:
         _show_facts(case)
     with why:
@@ -126,7 +126,7 @@ def _show_contributions(this: StoredTransaction) -> None:
             "How much of the score each feature alone makes up",
             table,
         )
-    with st.expander("All features", icon=":material/data_object:"):
+    with st.expander("All features", icon=":material/data_object:", key="features"):
         st.dataframe(
             views.features_table(features.tolist(), FEATURE_NAMES),
             hide_index=True,
@@ -164,12 +164,15 @@ def _show_habits(case: Case) -> None:
     st.text(views.habit_text(before, float(this.amount)))
     own = {"Location": this.location, "Device": this.device, "Merchant": this.merchant}
     for column, (name, value) in zip(st.columns(3, gap="medium"), own.items(), strict=True):
-        with column:
+        with column, st.container(key=f"habits_{name}"):
             st.dataframe(
                 views.habits(before, name, this=value, marked=True),
                 hide_index=True,
                 height="content",
-                column_config={"Last": st.column_config.DatetimeColumn(format="YYYY-MM-DD", width=90)},
+                column_config={
+                    "Here": st.column_config.TextColumn(width=50, help="Whether this transaction is there"),
+                    "Last": st.column_config.DatetimeColumn(format="YYYY-MM-DD", width=90),
+                },
                 alt=f"{name}: how often in the 30 days before, and when last",
             )
 

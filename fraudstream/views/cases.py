@@ -110,32 +110,27 @@ def habits(
 ) -> pd.DataFrame:
     """The names in a column with how often and when last, the most frequent first.
 
-    With `marked`, a column says which is this transaction's, and one that there was not before is on top.
+    With `marked`, the column Here says which is this transaction's, which comes first, and whether it is new.
     """
-    names = before[column].map(name_or_missing)
-    counted = (
-        before.assign(name=names)
-        .groupby("name")["Time"]
-        .agg(["size", "max"])
-        .reset_index()
-        .sort_values(["size", "name"], ascending=[False, True])
-    )
+    own = name_or_missing(this)
+    found = before.assign(name=before[column].map(name_or_missing)).groupby("name")["Time"]
+    times = {str(name): int(number) for name, number in found.size().items()}
+    last = {str(name): time for name, time in found.max().items()}
+    names = sorted({*times, own} if marked else times, key=lambda name: (-times.get(name, 0), name))
+    if marked:
+        names.sort(key=lambda name: name != own)
+    names = names[:HABIT_ROWS]
     table = pd.DataFrame(
         {
-            column: counted["name"].astype(object),
-            "Transactions": counted["size"].astype("int64"),
-            "Last": counted["max"].astype("datetime64[s]"),
+            column: pd.Series(names, dtype=object),
+            "Times": pd.Series([times.get(name, 0) for name in names], dtype="int64"),
+            "Last": pd.Series([last.get(name) for name in names], dtype="datetime64[s]"),
         }
     )
-    if not marked:
-        return table.head(HABIT_ROWS)
-    own = name_or_missing(this)
-    table["This one"] = ["this one" if name == own else "" for name in table[column]]
-    if own not in set(table[column]):
-        new = {column: own, "Transactions": 0, "Last": pd.NaT, "This one": "new"}
-        table = pd.concat([pd.DataFrame([new]).astype(table.dtypes.to_dict()), table], ignore_index=True)
-    ranked = table.assign(_own=table[column] == own).sort_values("_own", ascending=False, kind="stable")
-    return ranked.drop(columns="_own").head(HABIT_ROWS)
+    if marked:
+        here = {own: "yes" if own in times else "new"}
+        table.insert(1, "Here", pd.Series([here.get(name, "") for name in names], dtype=object))
+    return table
 
 
 def before_it(history: pd.DataFrame, time: datetime) -> pd.DataFrame:

@@ -116,7 +116,8 @@ def wilson(successes: int, trials: int, z: float = 1.96) -> tuple[float, float]:
     p, n = successes / trials, trials
     middle = (p + z * z / (2 * n)) / (1 + z * z / n)
     reach = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n)) / (1 + z * z / n)
-    return max(0.0, middle - reach), min(1.0, middle + reach)
+    # Rounding must not push a bound past the share itself.
+    return max(0.0, min(p, middle - reach)), min(1.0, max(p, middle + reach))
 
 
 def rules_figure(rules: pd.DataFrame, palette: Palette) -> go.Figure:
