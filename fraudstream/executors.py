@@ -18,7 +18,7 @@ from pyspark.sql import functions as F
 from fraudstream.cleaning import RAW_KEY, RAW_VALUE, clean_with_bytes
 from fraudstream.features import FindHistories
 from fraudstream.merchant_risk import Outcomes
-from fraudstream.schema import CLEANED_ARROW, JUDGED_ARROW, Outcome, Rejection, spark_schema
+from fraudstream.schema import CLEANED_ARROW, JUDGED_ARROW, Outcome, Rejection
 from fraudstream.scoring import Claims, FindStored, Judge, Known, judge_partition
 
 
@@ -38,14 +38,29 @@ class PartitionWork:
             cleaned = pa.Table.from_batches(present).cast(CLEANED_ARROW)
             known = Known(self.find_stored, self.find_histories, self.outcomes.value)
             judged = judge_partition(cleaned, judge=self.judge.value, known=known, claims=self.claims)
-            yield from judged.combine_chunks().to_batches()
+            yield _packed(judged)
+
+
+# A whole table as one value: of rows, Spark would take each apart and put it together, twice.
+_PACKED = "packed binary"
+
+
+def _packed(table: pa.Table) -> pa.RecordBatch:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table.combine_chunks())
+    return pa.record_batch([pa.array([sink.getvalue()], pa.binary())], names=["packed"])
+
+
+def _unpacked(packed: pa.ChunkedArray) -> pa.Table:
+    tables = [pa.ipc.open_stream(value.as_buffer()).read_all() for value in packed]
+    return pa.concat_tables([JUDGED_ARROW.empty_table(), *tables])
 
 
 def run_on_executors(cleaned: DataFrame, work: PartitionWork) -> pa.Table:
     """All of a user's rows meet in one partition, as the features need them to."""
     by_user = cleaned.select(*CLEANED_ARROW.names).repartition(F.col("UserID"))
-    judged = by_user.mapInArrow(work, spark_schema(JUDGED_ARROW))
-    return judged.toArrow().cast(JUDGED_ARROW)
+    return _unpacked(by_user.mapInArrow(work, _PACKED).toArrow()["packed"])
 
 
 def find_clashes(rows: pa.Table) -> Claims | None:

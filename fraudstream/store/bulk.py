@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from sqlalchemy.exc import DBAPIError
 
 # Servers take statements of 16 MB and more.
 STATEMENT_BYTES = 4_000_000
+_ROWS_AT_ONCE = 4_000
 _HEX = np.array([f"{byte:02x}" for byte in range(256)], "S2").view(np.uint16)
 
 
@@ -32,12 +34,21 @@ def insert_rows(connection: Connection, statement: Insert, rows: pa.Table) -> No
         return
     columns = [column.name for column in statement.table.columns if column.name in rows.column_names]
     head, tail = _around_values(connection, statement, columns)
-    for values in _in_statements(_tuples(rows.select(columns))):
+    for values in _one_ahead(_in_statements(rows.select(columns))):
         try:
             connection.exec_driver_sql(f"{head}{values}{tail}")
         except DBAPIError as error:
             error.statement = f"{head}(...){tail}"
             raise
+
+
+def _one_ahead(texts: Iterator[str]) -> Iterator[str]:
+    """The same texts; while the server works on one, the next is written."""
+    with ThreadPoolExecutor(max_workers=1) as beside:
+        coming = beside.submit(next, texts, None)
+        while (text := coming.result()) is not None:
+            coming = beside.submit(next, texts, None)
+            yield text
 
 
 def _around_values(connection: Connection, statement: Insert, columns: list[str]) -> tuple[str, str]:
@@ -84,11 +95,15 @@ def _hexadecimal(column: pa.Array) -> pa.Array:
     return pa.Array.from_buffers(pa.string(), len(compact), buffers, compact.null_count)
 
 
-def _in_statements(tuples: pa.Array) -> Iterator[str]:
-    """The tuples joined by commas, in parts that fit into a statement."""
-    part = np.cumsum(pc.binary_length(tuples).to_numpy(), dtype=np.int64) // STATEMENT_BYTES
-    starts = [0, *(np.flatnonzero(np.diff(part)) + 1).tolist(), len(tuples)]
-    for start, end in itertools.pairwise(starts):
-        ends = pa.array([0, end - start], pa.int32())
-        joined = pc.binary_join(pa.ListArray.from_arrays(ends, pa.concat_arrays([tuples[start:end]])), ",")
-        yield joined[0].as_py()
+def _in_statements(rows: pa.Table) -> Iterator[str]:
+    """The rows as tuples joined by commas, in parts that fit into a statement."""
+    for start in range(0, len(rows), _ROWS_AT_ONCE):
+        tuples = _tuples(rows.slice(start, _ROWS_AT_ONCE))
+        part = np.cumsum(pc.binary_length(tuples).to_numpy(), dtype=np.int64) // STATEMENT_BYTES
+        starts = [0, *(np.flatnonzero(np.diff(part)) + 1).tolist(), len(tuples)]
+        for first, end in itertools.pairwise(starts):
+            ends = pa.array([0, end - first], pa.int32())
+            joined = pc.binary_join(
+                pa.ListArray.from_arrays(ends, pa.concat_arrays([tuples[first:end]])), ","
+            )
+            yield joined[0].as_py()
