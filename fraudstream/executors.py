@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -49,7 +50,9 @@ def _packed(table: pa.Table) -> pa.RecordBatch:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as stream:
         stream.write_table(table.combine_chunks())
-    return pa.record_batch([pa.array([sink.getvalue()], pa.binary())], names=["packed"])
+    content = sink.getvalue()
+    ends = pa.py_buffer(struct.pack("=ii", 0, content.size))
+    return pa.record_batch([pa.Array.from_buffers(pa.binary(), 1, [None, ends, content])], names=["packed"])
 
 
 def _unpacked(packed: pa.ChunkedArray) -> pa.Table:
