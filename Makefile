@@ -8,7 +8,7 @@ DEMO = $(PY) -m fraudstream demo $(if $(CSV),--csv "$(CSV)") $(if $(RATE),--rate
 	$(if $(filter-out 0,$(ONCE)),--once) $(if $(filter-out 0,$(KEEP)),--keep)
 TESTS ?=
 
-.PHONY: help setup setup-dev demo test test-detection test-faults test-compose audit screenshots lint format clean
+.PHONY: help setup setup-dev demo test test-detection test-faults test-compose bench audit screenshots lint format clean
 
 help:
 	@echo "make demo   run everything: stack, stream, producer, dashboard (ONCE=1 CSV=path RATE=n KEEP=1)"
@@ -16,6 +16,7 @@ help:
 	@echo "make test-detection   training and evaluation as commands, on whole files"
 	@echo "make test-faults   what is killed, frozen, restored, encrypted or fed with garbage, at length"
 	@echo "make test-compose   bring docker-compose.yml up and try all of it (needs a Docker engine)"
+	@echo "make bench   how fast all of it is, alone on the machine (BENCH='--quick', '--compare old.json', ...)"
 	@echo "make audit   ask the Python package index about known weaknesses of what is installed"
 	@echo "make screenshots   the pictures of README and docs, from a running demo"
 	@echo "make lint   ruff and mypy;  make format  ruff format;  make clean  remove .venv"
@@ -41,6 +42,9 @@ test-compose: setup-dev
 	$(PY) -m pytest tests/compose
 
 # Fails as well where the index does not know a package: then nothing was found out about it.
+bench: setup-dev
+	$(PY) -m fraudstream bench $(BENCH)
+
 audit: setup-dev $(VENV)/.audit
 	$(VENV)/audit/bin/pip-audit --strict --path "$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import enum
 import logging
+import signal
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -249,23 +251,65 @@ def _labelled(data: Path, labels: Path) -> Iterator[tuple[pa.Table, pd.DataFrame
 
 def _show(report: Report | Comparison, started: float, json_file: Path | None) -> None:
     """Warnings to the screen's stderr, the figures to its stdout and, as JSON, to the file."""
-    import orjson
-
     for warning in report.warnings:
         _say(f"Warning: {warning}")
     figures = {**report.as_json(), "seconds": round(time.perf_counter() - started, 1)}
+    if _write_json(figures, json_file):
+        typer.echo(report.in_words())
+
+
+def _write_json(figures: dict[str, Any], json_file: Path | None) -> bool:
+    """Write them where the option says; False when the screen shall have nothing but them."""
+    import orjson
+
     document = orjson.dumps(figures, option=orjson.OPT_INDENT_2).decode()
     if json_file == Path("-"):
         typer.echo(document)
-        return
-    typer.echo(report.in_words())
+        return False
     if json_file is not None:
         json_file.parent.mkdir(parents=True, exist_ok=True)
         json_file.write_text(document + "\n", encoding="utf-8")
+    return True
 
 
 def _say(text: str) -> None:
     typer.echo(text, err=True)
+
+
+@app.command()
+def bench(
+    quick: Annotated[bool, typer.Option(help="All phases, small: under five minutes.")] = False,
+    rate: Annotated[float | None, typer.Option(min=1, help="Of the sustained phase. [default: 7500]")] = None,
+    seconds: Annotated[float | None, typer.Option(min=4, help="Of that phase. [default: 600]")] = None,
+    json_file: _Json = None,
+    picture: Annotated[Path | None, typer.Option(dir_okay=False, help="Also draw a PNG here.")] = None,
+    compare_with: Annotated[
+        Path | None, typer.Option("--compare", exists=True, dir_okay=False, help="The JSON of an older run.")
+    ] = None,
+) -> None:
+    """Measure how fast all of it is, on a stack of its own. Nothing else should run meanwhile."""
+    import orjson
+    from rich.console import Console
+
+    from benchmarks import report
+    from benchmarks.bench import Sizes, as_document, run
+    from benchmarks.errors import BenchFailed
+    from fraudstream.stack import StackError
+
+    # SIGTERM shall end the bench as Ctrl-C does: with its stack.
+    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    sizes = (Sizes.quick() if quick else Sizes.full()).sustained_for(rate, seconds)
+    old = orjson.loads(compare_with.read_bytes()) if compare_with else None
+    try:
+        settings = load_settings()
+        document = as_document(run(sizes, settings, _say), sizes, settings)
+    except (SettingsError, StackError, BenchFailed) as error:
+        typer.echo(f"Error: {error}", err=True)
+        raise typer.Exit(1) from None
+    if picture:
+        report.draw(document, picture)
+    if _write_json(document, json_file):
+        report.show(document, old, Console(highlight=False))
 
 
 @app.command()

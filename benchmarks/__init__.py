@@ -1,0 +1,1 @@
+"""How fast the pipeline is: load, phases, baselines and their report. `python -m fraudstream bench`."""

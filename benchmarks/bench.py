@@ -1,0 +1,196 @@
+"""All phases in their order, and what came out of them."""
+
+from __future__ import annotations
+
+import os
+import platform
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, replace
+from importlib.metadata import version
+from typing import Any
+
+import psutil
+
+from benchmarks import phases
+from benchmarks.load import Load
+from benchmarks.past import store_histories
+from benchmarks.phases import CatchUp, Paced, Percentiles
+from benchmarks.pipeline import Pipeline, running_pipeline
+from benchmarks.population import Population
+from benchmarks.watch import Memory, watch_memory
+from fraudstream.config import Settings
+from fraudstream.stack.artifacts import KAFKA_VERSION
+
+_PACKAGES = ("pyspark", "pyarrow", "numpy", "numba", "scikit-learn", "mysql-connector-python", "sqlalchemy")
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """How much of everything; `full` is what the figures of docs/performance.md stand on."""
+
+    backlog: int
+    users: tuple[int, ...]
+    sustained_rate: float
+    sustained_s: float
+    rates: tuple[int, ...]
+    seconds_a_rate: float
+    lone_records: int
+    producer_rows: int
+    plain_records: int
+    naive_records: int
+    stored: int  # transactions in the database, for a catch-up beside many; 0 leaves it out
+    random_ids: bool
+
+    @classmethod
+    def full(cls) -> Sizes:
+        rates = (100, 1_000, 5_000, 10_000)
+        return cls(
+            500_000, (5_000, 100_000), 7_500, 600, rates, 30, 30, 300_000, 200_000, 20_000, 10_000_000, True
+        )
+
+    @classmethod
+    def quick(cls) -> Sizes:
+        return cls(120_000, (5_000,), 5_000, 15, (100, 1_000, 5_000), 8, 8, 60_000, 40_000, 4_000, 0, False)
+
+    def sustained_for(self, rate: float | None, seconds: float | None) -> Sizes:
+        """The same with another sustained phase, as far as it is given."""
+        return replace(
+            self, sustained_rate=rate or self.sustained_rate, sustained_s=seconds or self.sustained_s
+        )
+
+
+@dataclass
+class Findings:
+    """What the phases found; None or empty where a phase was left out."""
+
+    start_s: float | None = None
+    lone_ms: Percentiles = field(default_factory=dict)
+    latency: dict[int, Paced] = field(default_factory=dict)
+    sustained: Paced | None = None
+    catch_up: dict[str, CatchUp] = field(default_factory=dict)
+    producer_msg_per_s: float | None = None
+    plain_tx_per_s: float | None = None
+    naive_tx_per_s: float | None = None
+    memory: Memory = field(default_factory=Memory)
+
+
+def run(sizes: Sizes, settings: Settings, say: Say) -> Findings:
+    """Measure everything. Nothing else should run on the machine meanwhile."""
+    found = Findings()
+    populations = {users: Population(users) for users in sizes.users}
+    small = populations[min(populations)]
+    with running_pipeline(settings) as pipeline, watch_memory(pipeline.processes, found.memory):
+        _measure_paced(pipeline, sizes, small, found, say)
+        for users, population in populations.items():
+            say(f"catch-up: {sizes.backlog:,} records of {users:,} users")
+            found.catch_up[f"{users} users"] = phases.catch_up(pipeline, population, sizes.backlog)
+        if sizes.stored:
+            _measure_beside_many(pipeline, sizes, small, found, say)
+        say("the producer, a plain consumer and the naive way")
+        found.producer_msg_per_s = phases.producer_rate(pipeline, small, sizes.producer_rows)
+        found.plain_tx_per_s = phases.plain_consumer_rate(pipeline, small, sizes.plain_records)
+        found.naive_tx_per_s = phases.naive_rate(pipeline, small, sizes.naive_records)
+    return found
+
+
+def _measure_paced(
+    pipeline: Pipeline, sizes: Sizes, population: Population, found: Findings, say: Say
+) -> None:
+    with pipeline.site() as site:
+        store_histories(site.engine, population)
+        load = Load(pipeline.addresses.kafka, site.topic, population)
+        say("start, with one record waiting")
+        found.start_s = phases.first_batch_s(pipeline, site, load)
+        with pipeline.job(site, **phases.SETTINGS):
+            say("warm-up")
+            load.send_all(sizes.backlog // 2)
+            pipeline.await_committed(site, load.sent, timeout_s=phases.GIVE_UP_S)
+            say("lone records")
+            found.lone_ms = phases.lone_records_ms(pipeline, site, load, sizes.lone_records)
+            for rate in sizes.rates:
+                say(f"latency at {rate:,} records a second")
+                found.latency[rate] = phases.paced(pipeline, site, load, rate, sizes.seconds_a_rate)
+            say(f"{sizes.sustained_rate:,.0f} records a second for {sizes.sustained_s:g} s")
+            found.sustained = phases.paced(pipeline, site, load, sizes.sustained_rate, sizes.sustained_s)
+
+
+def _measure_beside_many(
+    pipeline: Pipeline, sizes: Sizes, population: Population, found: Findings, say: Say
+) -> None:
+    kinds = {"": population}
+    if sizes.random_ids:
+        kinds[", random ids"] = Population(population.users, random_ids=True)
+    for kind, each in kinds.items():
+        if kind:
+            say(f"catch-up{kind}")
+            found.catch_up[f"{each.users} users{kind}"] = phases.catch_up(pipeline, each, sizes.backlog)
+        say(f"catch-up beside {sizes.stored:,} stored rows{kind}")
+        found.catch_up[f"{sizes.stored} stored{kind}"] = phases.catch_up(
+            pipeline, each, sizes.backlog, stored=sizes.stored
+        )
+
+
+def as_document(found: Findings, sizes: Sizes, settings: Settings) -> dict[str, Any]:
+    """The findings under stable keys, with what they were measured on."""
+    first = next(iter(found.catch_up.values()), None)
+    return {
+        "machine": {
+            "cores": os.cpu_count(),
+            "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+            "processor": platform.machine(),
+            "system": f"{platform.system()} {platform.release()}",
+            "load_before": round(psutil.getloadavg()[0], 2),
+        },
+        "versions": {"python": platform.python_version(), "kafka": KAFKA_VERSION}
+        | {package: version(package) for package in _PACKAGES},
+        "settings": {
+            "max_records_per_batch": settings.max_records_per_batch,
+            "trigger_interval_seconds": settings.trigger_interval_seconds,
+            "spark_driver_memory": settings.spark_driver_memory,
+        },
+        "sizes": asdict(sizes),
+        "measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "start_s": _rounded(found.start_s),
+        "catch_up": {"tx_per_s": _rounded(first.tx_per_s if first else None)}
+        | {
+            name: {
+                "tx_per_s": _rounded(each.tx_per_s),
+                "first_commit_s": _rounded(each.first_commit_s),
+                "cpu_us_per_tx": each.cpu_us_per_tx,
+                "batches": each.batches,
+            }
+            for name, each in found.catch_up.items()
+        },
+        "sustained": _sustained(found.sustained),
+        "latency": {
+            str(rate): {"commit_ms": each.commit_ms, "mail_ms": each.mail_ms}
+            for rate, each in found.latency.items()
+        }
+        | {"lone": {"commit_ms": found.lone_ms}},
+        "producer": {"msg_per_s": _rounded(found.producer_msg_per_s)},
+        "plain_consumer": {"tx_per_s": _rounded(found.plain_tx_per_s)},
+        "naive": {"tx_per_s": _rounded(found.naive_tx_per_s)},
+        "memory_mib": {
+            "peak": _rounded(found.memory.peak_mib),
+            "at_peak": {part: round(mib) for part, mib in found.memory.at_peak.items()},
+        },
+    }
+
+
+def _sustained(paced: Paced | None) -> dict[str, Any]:
+    if paced is None:
+        return {}
+    return {
+        "tx_per_s": paced.rate,
+        "lag_grew": paced.lag_grew,
+        "lag": {"median": statistics.median(paced.lag), "largest": max(paced.lag), "each_second": paced.lag},
+        "commit_ms": paced.commit_ms,
+        "mail_ms": paced.mail_ms,
+    }
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 1)

@@ -1,0 +1,88 @@
+"""Messages into Kafka: all at once, or each at its own moment whether or not the one before is through.
+
+By librdkafka, which takes so little of the two cores that the pipeline is measured and not the load. The
+project's own producer has a phase to itself.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from confluent_kafka import Producer
+
+from benchmarks.errors import BenchFailed
+from benchmarks.population import Messages, Population
+
+_SLICE_S = 0.01
+_PART = 20_000
+
+
+@dataclass
+class Load:
+    """A population's messages into one topic; `sent` counts on from phase to phase."""
+
+    bootstrap_servers: str
+    topic: str
+    population: Population
+    sent: int = 0
+
+    def send_all(self, count: int) -> None:
+        """The next `count` messages as fast as they go; returns when all are acknowledged."""
+        producer = self._producer(linger_ms=50)
+        for start in range(0, count, _PART):
+            part = self.population.messages(self.sent, min(_PART, count - start))
+            self._send(producer, part, range(len(part)), timestamp_ms=0)
+            self.sent += len(part)
+        self._flush(producer)
+
+    def send_paced(self, rate: float, seconds: float, each_second: Callable[[int], None]) -> None:
+        """`rate` messages a second, each with the moment when it was due as its timestamp.
+
+        So what is measured from the timestamp on includes what a message had to wait because the sender was
+        late: no coordinated omission. `each_second` is told now and then how many are sent in all.
+        """
+        messages = self.population.messages(self.sent, round(rate * seconds))
+        producer, first, done = self._producer(linger_ms=2), self.sent, 0
+        started, reported = time.time(), 0.0
+        while done < len(messages):
+            elapsed = time.time() - started
+            due = min(len(messages), int(elapsed * rate) + 1)
+            for number in range(done, due):
+                self._send(
+                    producer, messages, range(number, number + 1), int((started + number / rate) * 1000)
+                )
+            done, self.sent = due, first + due
+            if elapsed - reported >= 1:
+                reported = elapsed
+                each_second(self.sent)
+            time.sleep(max(0.0, _SLICE_S - (time.time() - started - elapsed)))
+        self._flush(producer)
+
+    def _producer(self, *, linger_ms: int) -> Producer:
+        return Producer(
+            {
+                "bootstrap.servers": self.bootstrap_servers,
+                "enable.idempotence": True,
+                "partitioner": "murmur2_random",  # the one of every other Kafka client
+                "linger.ms": linger_ms,
+                "queue.buffering.max.messages": 1_000_000,
+            }
+        )
+
+    def _send(self, producer: Producer, messages: Messages, numbers: range, timestamp_ms: int) -> None:
+        for number in numbers:
+            while True:
+                try:
+                    producer.produce(
+                        self.topic, messages.values[number], messages.keys[number], timestamp=timestamp_ms
+                    )
+                    break
+                except BufferError:
+                    producer.poll(0.1)
+        producer.poll(0)
+
+    def _flush(self, producer: Producer) -> None:
+        if left := producer.flush(120):
+            raise BenchFailed(f"{left} messages were not acknowledged within two minutes")

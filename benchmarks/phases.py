@@ -1,0 +1,296 @@
+"""The questions that the bench answers, one function each. Rates are records a second, times are as named.
+
+A rate or latency is what a reader of the database sees: a record counts when the transaction that stores it
+has been committed.
+"""
+
+from __future__ import annotations
+
+import csv
+import random
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import orjson
+import psutil
+from numpy.typing import NDArray
+from sqlalchemy import Engine, text
+
+from benchmarks.errors import BenchFailed
+from benchmarks.load import Load
+from benchmarks.past import forget_mails, store_histories, store_more_transactions
+from benchmarks.pipeline import Pipeline, Site
+from benchmarks.plain_consumer import plain_rate
+from benchmarks.population import Population
+from benchmarks.watch import Commits, Repeatedly, watch_commits
+from fraudstream.config import PROJECT_DIR, child_environment
+from fraudstream.kafka_access import kafka_access
+from fraudstream.schema import FIELD_NAMES
+from fraudstream.stack.processes import kill, spawn, tail
+from fraudstream.store.outbox import pending
+from fraudstream.topic import offset_range
+
+# So many batches of a catch-up only warm the Java machine up.
+WARM_UP_BATCHES = 2
+# No alert is held back by a cool-down, so that each of them is a measurement.
+SETTINGS = {"ALERT_COOLDOWN_SECONDS": "0"}
+GIVE_UP_S = 900.0
+_DRAIN_S = 120.0
+
+Percentiles = dict[str, float]
+
+
+@dataclass(frozen=True)
+class CatchUp:
+    """A backlog worked off: the rate after the warm-up; each batch's (records committed, rate)."""
+
+    tx_per_s: float
+    first_commit_s: float
+    batches: list[tuple[int, float]]
+    cpu_us_per_tx: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Paced:
+    """Records at a given rate: milliseconds from produced to committed and mailed; each second's lag."""
+
+    rate: float
+    commit_ms: Percentiles
+    mail_ms: Percentiles
+    lag: list[int]
+
+    @property
+    def lag_grew(self) -> bool:
+        """Whether the last quarter's lag was above the second quarter's by more than a second's records."""
+        quarter = max(1, len(self.lag) // 4)
+        second, last = self.lag[quarter : 2 * quarter], self.lag[-quarter:]
+        return float(np.mean(last) - np.mean(second)) > self.rate
+
+
+def catch_up(pipeline: Pipeline, population: Population, backlog: int, *, stored: int = 0) -> CatchUp:
+    """The job meets `backlog` records in Kafka, with `stored` transactions in the database already."""
+    with pipeline.site() as site:
+        store_histories(site.engine, population)
+        load = Load(pipeline.addresses.kafka, site.topic, population)
+        if stored:
+            _store(pipeline, site, load, stored)
+        before = load.sent
+        load.send_all(backlog)
+        commits, started = Commits(), time.time()
+        with watch_commits(site.engine, site.topic, commits), pipeline.job(site, **SETTINGS):
+            half = backlog // 2
+            pipeline.await_committed(site, before + half, timeout_s=GIVE_UP_S)
+            cpu_at_half = _cpu_s(pipeline)
+            pipeline.await_committed(site, load.sent, timeout_s=GIVE_UP_S)
+            spent = _cpu_us_per_tx(cpu_at_half, _cpu_s(pipeline), backlog - half)
+        at, totals = commits.totals()
+        fresh = totals > before
+        return CatchUp(
+            tx_per_s=_rate(at[fresh][WARM_UP_BATCHES - 1 :], totals[fresh][WARM_UP_BATCHES - 1 :]),
+            first_commit_s=float(at[fresh][0] - started),
+            batches=_batch_rates(at[fresh], totals[fresh] - before),
+            cpu_us_per_tx=spent,
+        )
+
+
+def _store(pipeline: Pipeline, site: Site, load: Load, rows: int) -> None:
+    """A month of the population through the pipeline, and copies of it until there are `rows`."""
+    load.send_all(min(rows, load.population.month_rows))
+    with pipeline.job(site, **SETTINGS):
+        pipeline.await_committed(site, load.sent, timeout_s=GIVE_UP_S)
+    forget_mails(site.engine)
+    store_more_transactions(site.engine, rows)
+
+
+def _rate(at: NDArray[np.float64], totals: NDArray[np.int64]) -> float:
+    return float((totals[-1] - totals[0]) / (at[-1] - at[0]))
+
+
+def _batch_rates(at: NDArray[np.float64], totals: NDArray[np.int64]) -> list[tuple[int, float]]:
+    rates = np.diff(totals) / np.maximum(np.diff(at), 1e-6)
+    return list(zip(totals[1:].tolist(), rates.round(1).tolist(), strict=True))
+
+
+def _cpu_us_per_tx(before: dict[str, float], after: dict[str, float], records: int) -> dict[str, float]:
+    return {part: round((spent - before.get(part, 0.0)) / records * 1e6, 1) for part, spent in after.items()}
+
+
+def _cpu_s(pipeline: Pipeline) -> dict[str, float]:
+    spent: dict[str, float] = {}
+    for name, roots in pipeline.processes().items():
+        for root in roots:
+            for process in (root, *root.children(recursive=True)):
+                part = name if name != "job" else _part_of_job(root, process)
+                times = process.cpu_times()
+                spent[part] = spent.get(part, 0.0) + times.user + times.system
+    return spent
+
+
+def _part_of_job(root: psutil.Process, process: psutil.Process) -> str:
+    if process.pid == root.pid:
+        return "driver"
+    return "jvm" if "java" in process.name() else "workers"
+
+
+def first_batch_s(pipeline: Pipeline, site: Site, load: Load) -> float:
+    """Seconds from starting the job, with a record waiting, to that record's commit."""
+    load.send_all(1)
+    commits, started = Commits(), time.time()
+    with watch_commits(site.engine, site.topic, commits), pipeline.job(site, **SETTINGS):
+        pipeline.await_committed(site, load.sent, timeout_s=GIVE_UP_S)
+    return commits.seen[0][0] - started
+
+
+def paced(pipeline: Pipeline, site: Site, load: Load, rate: float, seconds: float) -> Paced:
+    """`rate` records a second for so long, into a job that runs and is warm."""
+    forget_mails(site.engine)
+    first = _ends(pipeline, site)
+    began, lag, commits = time.time(), [], Commits()
+    with watch_commits(site.engine, site.topic, commits):
+
+        def note_lag(sent: int) -> None:
+            committed = sum(commits.seen[-1][1].values()) if commits.seen else sum(first.values())
+            lag.append(sent - committed)
+
+        load.send_paced(rate, seconds, note_lag)
+        pipeline.await_committed(site, load.sent, timeout_s=GIVE_UP_S)
+        time.sleep(0.1)  # the watcher's last look
+    _await_mails(site.engine)
+    return Paced(rate, _commit_ms(site.engine, first, commits), _mail_ms(site.engine, began), lag)
+
+
+def lone_records_ms(pipeline: Pipeline, site: Site, load: Load, count: int) -> Percentiles:
+    """`count` records, each alone in a quiet system at an unforeseeable moment."""
+    chance, first, commits = random.Random(7), _ends(pipeline, site), Commits()
+    with watch_commits(site.engine, site.topic, commits):
+        for _ in range(count):
+            load.send_paced(1000, 0.001, lambda _sent: None)
+            pipeline.await_committed(site, load.sent, timeout_s=60)
+            time.sleep(chance.uniform(0.3, 1.0))
+    return _commit_ms(site.engine, first, commits)
+
+
+def _ends(pipeline: Pipeline, site: Site) -> dict[int, int]:
+    """Partition -> the offset that its next record will have."""
+    ranges = offset_range(kafka_access(pipeline.addresses.kafka), site.topic, range(4))
+    return {partition: latest for partition, (_, latest) in ranges.items()}
+
+
+def _commit_ms(engine: Engine, first: dict[int, int], commits: Commits) -> Percentiles:
+    ages = []
+    for partition, offset in first.items():
+        query = text(
+            "SELECT `offset`, TIMESTAMPDIFF(MICROSECOND, '1970-01-01', kafka_time) FROM clean_data "
+            "WHERE partition_id = :partition AND `offset` >= :offset"
+        )
+        with engine.connect() as connection:
+            rows = connection.execute(query, {"partition": partition, "offset": offset}).all()
+        if rows:
+            offsets, produced_us = np.array(rows, dtype=np.int64).T
+            ages.append(commits.visible_at(partition, offsets) * 1e3 - produced_us / 1e3)
+    return _percentiles(np.concatenate(ages))
+
+
+def _await_mails(engine: Engine) -> None:
+    deadline = time.monotonic() + _DRAIN_S
+    while (left := pending(engine)).waiting or left.sending:
+        if time.monotonic() > deadline:
+            raise BenchFailed(f"{left} after {_DRAIN_S:g} s")
+        time.sleep(0.2)
+
+
+def _mail_ms(engine: Engine, began: float) -> Percentiles:
+    """Produced -> accepted by the mail server, of every alert since; empty without one."""
+    query = text(
+        "SELECT TIMESTAMPDIFF(MICROSECOND, clean_data.kafka_time, mails.sent_at) FROM alerts "
+        "JOIN mails USING (mail_id) JOIN clean_data USING (TransactionID) "
+        "WHERE alerts.created_at >= FROM_UNIXTIME(:began)"
+    )
+    with engine.connect() as connection:
+        ages = connection.scalars(query, {"began": began}).all()
+    return _percentiles(np.array(ages, dtype=np.float64) / 1e3) if ages else {}
+
+
+def _percentiles(ms: NDArray[np.float64]) -> Percentiles:
+    p50, p95, p99 = np.percentile(ms, [50, 95, 99]).round(1).tolist()
+    return {"p50": p50, "p95": p95, "p99": p99}
+
+
+def producer_rate(pipeline: Pipeline, population: Population, rows: int) -> float:
+    """Messages a second of one `producer_from_csv.py --rate 0`, from its first record to its last."""
+    with pipeline.site() as site:
+        file = pipeline.folder / "rows.csv"
+        _write_csv(file, population, rows)
+        environment = child_environment(
+            **{**pipeline.addresses.environment(), "KAFKA_TOPIC": site.topic},
+            XDG_STATE_HOME=str(pipeline.folder),
+            PYTHONPATH=str(PROJECT_DIR),
+        )
+        command = [sys.executable, "producer_from_csv.py", "--file", str(file), "--rate", "0"]
+        samples: list[tuple[float, int]] = []
+        with Repeatedly(lambda: samples.append((time.time(), sum(_ends(pipeline, site).values()))), 0.1):
+            subprocess.run(command, cwd=PROJECT_DIR, env=environment, check=True, capture_output=True)
+        at, sent = (np.array(column) for column in zip(*samples, strict=True))
+        moving = (sent > 0) & (sent < sent[-1])
+        return _rate(at[moving], sent[moving])
+
+
+def _write_csv(file: Path, population: Population, rows: int) -> None:
+    with file.open("w", newline="") as lines:
+        writer = csv.writer(lines, lineterminator="\n")
+        writer.writerow(FIELD_NAMES)
+        for value in population.messages(0, rows).values:
+            cells = orjson.loads(value)
+            writer.writerow("" if cells[name] is None else cells[name] for name in FIELD_NAMES)
+
+
+def plain_consumer_rate(pipeline: Pipeline, population: Population, records: int) -> float:
+    with pipeline.site() as site:
+        Load(pipeline.addresses.kafka, site.topic, population).send_all(records)
+        return plain_rate(site.engine, pipeline.addresses.kafka, site.topic, records)
+
+
+def naive_rate(pipeline: Pipeline, population: Population, records: int) -> float:
+    """Rows a second of benchmarks.naive over `records`, its first batch left out."""
+    with pipeline.site() as site:
+        Load(pipeline.addresses.kafka, site.topic, population).send_all(records)
+        log = pipeline.folder / "logs" / "naive.log"
+        environment = child_environment(
+            **{**pipeline.addresses.environment(), "MYSQL_URL": site.database, "KAFKA_TOPIC": site.topic},
+            PYTHONPATH=str(PROJECT_DIR),
+        )
+        naive = spawn([sys.executable, "-m", "benchmarks.naive"], environment=environment, log=log)
+        try:
+            return _rate(*_growth(site.engine, naive, log, records))
+        finally:
+            kill([*naive.children(recursive=True), naive])
+
+
+def _growth(
+    engine: Engine, naive: psutil.Process, log: Path, records: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """(moments, rows stored) of the naive table, from its first batch until nearly all is there."""
+    seen: list[tuple[float, int]] = []
+    deadline = time.monotonic() + GIVE_UP_S
+    enough = 0.95 * records  # some rows are dead letters
+    while not seen or seen[-1][1] < enough:
+        if not naive.is_running() or naive.status() == psutil.STATUS_ZOMBIE:
+            raise BenchFailed(tail(log))
+        if time.monotonic() > deadline:
+            break
+        rows = _rows_of_naive(engine)
+        if rows and (not seen or rows > seen[-1][1]):
+            seen.append((time.monotonic(), rows))
+        time.sleep(0.05)
+    moments, rows_seen = zip(*seen, strict=True)
+    return np.array(moments), np.array(rows_seen)
+
+
+def _rows_of_naive(engine: Engine) -> int:
+    with engine.connect() as connection:
+        there = connection.scalar(text("SHOW TABLES LIKE 'naive'"))
+        return connection.scalar(text("SELECT COUNT(*) FROM naive")) or 0 if there else 0

@@ -1,0 +1,104 @@
+"""The findings as a table, against an older run, and as a picture. All from the JSON document of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib import pyplot
+from rich.console import Console
+from rich.table import Table
+
+matplotlib.use("agg")
+
+Document = dict[str, Any]
+
+# Key in the document -> what it says, with its unit, and whether more is better.
+_FIGURES: dict[str, tuple[str, bool]] = {
+    "catch_up.tx_per_s": ("catch-up, transactions a second", True),
+    "sustained.tx_per_s": ("sustained, transactions a second", True),
+    "sustained.lag.largest": ("its largest lag, records", False),
+    "sustained.commit_ms.p95": ("its produced to committed, p95, ms", False),
+    "sustained.mail_ms.p95": ("its produced to mailed, p95, ms", False),
+    "latency.lone.commit_ms.p50": ("a lone record, produced to committed, p50, ms", False),
+    "latency.lone.commit_ms.p95": ("a lone record, produced to committed, p95, ms", False),
+    "producer.msg_per_s": ("producer, messages a second", True),
+    "plain_consumer.tx_per_s": ("plain consumer without features, transactions a second", True),
+    "naive.tx_per_s": ("naive way, transactions a second", True),
+    "dashboard.read_ms.max": ("the dashboard's slowest read, ms", False),
+    "memory_mib.peak": ("memory at the highest, MiB", False),
+    "start_s": ("job start to first commit, s", False),
+}
+_PERCENTILES = ("p50", "p95", "p99")
+
+
+def value_of(document: Document, key: str) -> float | None:
+    """The number under a dotted key; None where the run has none."""
+    found: Any = document
+    for part in key.split("."):
+        if not isinstance(found, dict) or part not in found:
+            return None
+        found = found[part]
+    return found if isinstance(found, (int, float)) else None
+
+
+def show(document: Document, old: Document | None, console: Console) -> None:
+    """Print all figures; with an older run, its figures and the ratio beside them."""
+    table = Table("", "this run", *(["older run", "ratio"] if old else []))
+    for key, (name, _) in {**_FIGURES, **_catch_ups(document), **_latencies(document)}.items():
+        if (now := value_of(document, key)) is not None:
+            table.add_row(name, _number(now), *(_against(now, value_of(old, key)) if old else ()))
+    console.print(table)
+    grew = document.get("sustained", {}).get("lag_grew")
+    if grew is not None:
+        console.print(
+            f"The lag {'grew: the rate was not' if grew else 'did not grow: the rate was'} sustained."
+        )
+
+
+def _catch_ups(document: Document) -> dict[str, tuple[str, bool]]:
+    names = [name for name, each in document["catch_up"].items() if isinstance(each, dict)]
+    return {f"catch_up.{name}.tx_per_s": (f"catch-up, {name}", True) for name in names}
+
+
+def _latencies(document: Document) -> dict[str, tuple[str, bool]]:
+    return {
+        f"latency.{rate}.{kind}.{percentile}": (f"at {rate} a second, {words}, {percentile}, ms", False)
+        for rate in document["latency"]
+        if rate != "lone"
+        for kind, words in (("commit_ms", "committed"), ("mail_ms", "mailed"))
+        for percentile in _PERCENTILES
+    }
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:,.1f}"
+
+
+def _against(now: float, old: float | None) -> tuple[str, str]:
+    return ("", "") if not old else (_number(old), f"{now / old:.2f}")
+
+
+def draw(document: Document, file: Path) -> None:
+    """A PNG: the rate of each batch over what was committed by then, the latencies, and the lag."""
+    figure, (rates, latencies, lag) = pyplot.subplots(1, 3, figsize=(16, 4.5), layout="constrained")
+    rates.set_title("Catch-up: transactions a second of each batch")
+    rates.set_xlabel("records committed")
+    for name, each in document["catch_up"].items():
+        if isinstance(each, dict):
+            rates.plot(*zip(*each["batches"], strict=True), label=name)
+    latencies.set_title("Produced to committed, ms")
+    latencies.set_xlabel("transactions a second")
+    by_rate = {rate: each["commit_ms"] for rate, each in document["latency"].items() if rate != "lone"}
+    for percentile in _PERCENTILES:
+        latencies.plot(list(by_rate), [each[percentile] for each in by_rate.values()], "o-", label=percentile)
+    sustained = document["sustained"]
+    lag.set_title(f"Lag at {sustained['tx_per_s']:,.0f} transactions a second")
+    lag.set_xlabel("seconds")
+    lag.plot(sustained["lag"]["each_second"], label="records")
+    for axes in (rates, latencies, lag):
+        axes.set_ylim(bottom=0)
+        axes.legend()
+    figure.savefig(file, dpi=80)
+    pyplot.close(figure)

@@ -1,0 +1,92 @@
+"""What the bench sends is what the producer would send, and what it computes is what it says."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+import orjson
+import pytest
+
+from benchmarks.phases import Paced
+from benchmarks.population import Population
+from benchmarks.report import value_of
+from benchmarks.watch import Commits
+from fraudstream.publisher.delivery import message
+from fraudstream.schema import FIELD_NAMES
+
+
+@pytest.fixture(scope="module")
+def population() -> Population:
+    return Population(users=50)
+
+
+def cells(value: bytes) -> tuple[str, ...]:
+    """The row of a CSV that a message came from."""
+    fields = orjson.loads(value.replace(b'"Amount":', b'"Amount":"').replace(b',"Location"', b'","Location"'))
+    fields["Amount"] = fields["Amount"].replace("null", "")
+    return tuple(fields[name] or "" for name in FIELD_NAMES)
+
+
+def test_messages_have_the_producers_form(population: Population) -> None:
+    messages = population.messages(0, population.month_rows)
+    for key, value in zip(messages.keys, messages.values, strict=True):
+        assert message(cells(value)) == (key, value)
+    assert any(b":null" in value for value in messages.values)
+
+
+def test_any_cut_gives_the_same_messages_across_months(population: Population) -> None:
+    whole = population.messages(0, 2 * population.month_rows + 10)
+    cuts = [0, 7, population.month_rows - 1, population.month_rows + 3, len(whole)]
+    parts = [population.messages(start, end - start) for start, end in pairwise(cuts)]
+    assert [value for part in parts for value in part.values] == whole.values
+
+
+def test_months_repeat_with_other_identifiers_and_later_times(population: Population) -> None:
+    rows = population.month_rows
+    first, second = (list(map(orjson.loads, population.messages(start, rows).values)) for start in (0, rows))
+    assert {row["TransactionID"] for row in first}.isdisjoint(row["TransactionID"] for row in second)
+    assert [row["UserID"] for row in first] == [row["UserID"] for row in second]
+    days = {
+        np.datetime64(later["Time"]) - np.datetime64(earlier["Time"])
+        for earlier, later in zip(first, second, strict=True)
+        if earlier["Time"]
+    }
+    assert days == {np.timedelta64(30, "D")}
+
+
+def test_a_large_population_is_copies_of_a_small_one() -> None:
+    population = Population(users=10_000)
+    users = set(population.messages(0, 2_000).keys)
+    assert {key[:2] for key in users} == {b"0-", b"1-"}
+    assert {key[2:] for key in users if key[:1] == b"0"} == {key[2:] for key in users if key[:1] == b"1"}
+    with pytest.raises(ValueError, match="multiples"):
+        Population(users=7_001)
+
+
+def test_the_past_is_usable_and_older_than_the_first_message(population: Population) -> None:
+    past = next(population.past())
+    first = orjson.loads(population.messages(0, 1).values[0])
+    assert past["Time"].to_pylist()[-1].isoformat(" ") < first["Time"]
+    assert past["rejection"].null_count == len(past)
+
+
+def test_a_record_is_visible_with_the_first_commit_behind_it() -> None:
+    commits = Commits([(10.0, {0: 5}), (11.0, {0: 5, 1: 2}), (12.0, {0: 9, 1: 3})])
+    assert commits.visible_at(0, np.array([0, 4, 5, 8])).tolist() == [10.0, 10.0, 12.0, 12.0]
+    assert commits.visible_at(1, np.array([1, 2])).tolist() == [11.0, 12.0]
+    assert commits.totals()[1].tolist() == [5, 7, 12]
+
+
+@pytest.mark.parametrize(
+    ("lag", "grew"),
+    [([900, 100, 120, 110, 90, 100, 110, 120], False), ([0, 0, 1000, 2000, 3000, 4000, 5000, 6000], True)],
+)
+def test_a_lag_that_grows_is_told_from_one_that_only_starts_high(lag: list[int], grew: bool) -> None:
+    assert Paced(1000, {}, {}, lag).lag_grew is grew
+
+
+def test_figures_are_found_by_their_dotted_keys() -> None:
+    document = {"latency": {"1000": {"commit_ms": {"p95": 7.5}}}, "sustained": {"lag_grew": False}}
+    assert value_of(document, "latency.1000.commit_ms.p95") == 7.5
+    assert value_of(document, "latency.5000.commit_ms.p95") is None
