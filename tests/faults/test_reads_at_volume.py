@@ -1,0 +1,23 @@
+"""The dashboard's reads on a million transactions: what they cost does not grow with the rows."""
+
+from __future__ import annotations
+
+import pytest
+from sqlalchemy.engine import make_url
+
+from fraudstream.store.engine import make_engine
+from fraudstream.store.reads.snapshot import open_engine
+from fraudstream.store.reads.timing import read_times_ms
+from tests.support.large_database import fill
+
+ROWS, DAYS = 1_000_000, 30
+MOST_MS = 300
+
+
+@pytest.mark.timeout(900)
+def test_every_read_is_quick(database: str) -> None:
+    fill(make_engine(make_url(database)), ROWS, DAYS)
+    times = read_times_ms(open_engine(make_url(database)), repeats=5)
+    slow = {name: round(ms) for name, ms in times.items() if ms > MOST_MS}
+    assert len(times) > 100
+    assert slow == {}
