@@ -8,13 +8,15 @@ DEMO = $(PY) -m fraudstream demo $(if $(CSV),--csv "$(CSV)") $(if $(RATE),--rate
 	$(if $(filter-out 0,$(ONCE)),--once) $(if $(filter-out 0,$(KEEP)),--keep)
 TESTS ?=
 
-.PHONY: help setup setup-dev demo test test-detection test-faults test-compose bench audit screenshots lint format clean
+.PHONY: help setup setup-dev demo test test-detection test-faults test-compose soak bench audit screenshots \
+	lint format clean
 
 help:
 	@echo "make demo   run everything: stack, stream, producer, dashboard (ONCE=1 CSV=path RATE=n KEEP=1)"
 	@echo "make test   set up and pass all tests (TESTS=path for some; MYSQL_URL=... for another server)"
 	@echo "make test-detection   training and evaluation as commands, on whole files"
 	@echo "make test-faults   what is killed, frozen, restored, encrypted or fed with garbage, at length"
+	@echo "make soak   a steady load with faults at random, then all compared (MINUTES=20 SEED=n)"
 	@echo "make test-compose   bring docker-compose.yml up and try all of it (needs a Docker engine)"
 	@echo "make bench   how fast all of it is, alone on the machine (BENCH='--quick', '--compare old.json', ...)"
 	@echo "make audit   ask the Python package index about known weaknesses of what is installed"
@@ -37,6 +39,9 @@ test-detection: setup-dev
 
 test-faults: setup-dev
 	$(PY) -m pytest tests/faults
+
+soak: $(VENV)/.dev setup
+	$(PY) -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
 test-compose: setup-dev
 	$(PY) -m pytest tests/compose

@@ -14,7 +14,7 @@ SEED = 20
 CHOSEN = (Moment.BEFORE_COMMIT, Moment.AFTER_COMMIT, Moment.DURING_READ, Moment.MAIL_ACCEPTED)
 
 
-@pytest.mark.timeout(1_500)
+@pytest.mark.timeout(2_400)
 def test_twenty_deaths_under_load_change_nothing(
     new_database: Callable[[], str], settings_env: dict[str, str], tmp_path: Path
 ) -> None:
@@ -22,7 +22,7 @@ def test_twenty_deaths_under_load_change_nothing(
     random.Random(SEED).shuffle(moments)
     kill_under_load(
         moments,
-        rows=6_000,
+        rows=12_000,
         rate=6,
         seed=SEED,
         environment=settings_env,

@@ -162,13 +162,13 @@ def kill_under_load(
         disturbed = {
             **environment,
             "MYSQL_URL": watched.render_as_string(hide_password=False),
-            "MAX_RECORDS_PER_BATCH": "200",
             "SMTP_PORT": str(server.port),
             "RECEIVER_EMAIL": "analyst@example.org",
             "ALERT_COOLDOWN_SECONDS": "0",
         }
         with sending_at(rate, csv, disturbed):
-            die_and_come_back(disturbed, log, moments, killer, server, rng)
+            small_batches = {**disturbed, "MAX_RECORDS_PER_BATCH": "100"}
+            die_and_come_back(small_batches, log, moments, killer, server, rng)
         assert killer.kills == list(moments)
         records = count_rows(csv)
         with running_job(disturbed, log):
