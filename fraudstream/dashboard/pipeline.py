@@ -88,13 +88,14 @@ def show_kpis(operation: reads.Operation, window: timedelta) -> None:
 
 def show_batches(batches: reads.Batches, covered: str) -> None:
     zone, palette = settings_of_this_process().zone, present_palette()
+    ends = batches.until - batches.window, batches.until
     sampled = f"; every {batches.sampled}th" if batches.sampled > 1 else ""
     left, right = st.columns(2, gap="medium")
     with left:
         st.subheader("Rows per second", anchor=False)
         st.caption(covered)
         show_figure(
-            views.rows_figure(batches.frame, batches.step, palette, zone),
+            views.rows_figure(batches.frame, ends, batches.step, palette, zone),
             "Rows per second over time",
             views.batches_table(batches.frame, batches.step, zone),
         )
@@ -102,7 +103,7 @@ def show_batches(batches: reads.Batches, covered: str) -> None:
         st.subheader("Lag by partition", anchor=False)
         st.caption(f"Records behind; {covered}")
         show_figure(
-            views.lag_figure(batches.lag, palette, zone),
+            views.lag_figure(batches.lag, ends, palette, zone),
             "Lag of each partition over time",
             views.wide_table(batches.lag, "partition", "lag", zone),
         )
@@ -111,7 +112,7 @@ def show_batches(batches: reads.Batches, covered: str) -> None:
         st.subheader("Batch duration by stage", anchor=False)
         st.caption(f"Mean of a batch{sampled}; {covered}")
         show_figure(
-            views.stages_figure(batches.stages, palette, zone),
+            views.stages_figure(batches.stages, ends, batches.step, palette, zone),
             "Duration of a batch by stage over time",
             views.wide_table(batches.stages, "stage", "ms", zone),
         )
@@ -119,7 +120,7 @@ def show_batches(batches: reads.Batches, covered: str) -> None:
         st.subheader("Latency", anchor=False)
         st.caption(f"p50, p95: mean batch, p99: worst{sampled}; {covered}")
         show_figure(
-            views.latency_figure(batches.latency, palette, zone),
+            views.latency_figure(batches.latency, ends, palette, zone),
             "Latency from produced to committed over time",
             views.latency_table(batches.latency, zone),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -80,6 +81,7 @@ def commit_batch(connection: Connection, batch: Batch) -> BatchCounts:
     Raises OffsetsMoved, before anything is written, when another writer has committed in between.
     A batch that is computed again after its commit finds its offsets passed and holds no row.
     """
+    started = time.perf_counter()
     lock_offsets(connection, batch.topic, batch.read_offsets)
     now: datetime = connection.execute(text("SELECT UTC_TIMESTAMP(6)")).scalar_one()
     rows = _by_outcome(batch.rows)
@@ -92,7 +94,8 @@ def commit_batch(connection: Connection, batch: Batch) -> BatchCounts:
     add_to_daily_counts(connection, rows[Outcome.STORED], batch.model_version)
     _insert_alerts(connection, rows[Outcome.STORED], now)
     _add_to_totals(connection, batch.topic, counts, now)
-    _insert_metrics(connection, batch, counts, lag, now)
+    written_ms = (time.perf_counter() - started) * 1000
+    _insert_metrics(connection, batch, counts, lag, now, written_ms)
     move_offsets(connection, batch.topic, batch.topic_id, batch.moved)
     return counts
 
@@ -168,8 +171,15 @@ def _add_to_totals(connection: Connection, topic: str, counts: BatchCounts, now:
 
 
 def _insert_metrics(
-    connection: Connection, batch: Batch, counts: BatchCounts, lag: Mapping[int, int], now: datetime
+    connection: Connection,
+    batch: Batch,
+    counts: BatchCounts,
+    lag: Mapping[int, int],
+    now: datetime,
+    written_ms: float,
 ) -> None:
+    # How long the commit itself takes is known only when this is written.
+    stages = {**batch.stage_ms, "write": written_ms}
     connection.execute(
         plain_insert(batch_metrics).values(
             topic=batch.topic,
@@ -181,7 +191,7 @@ def _insert_metrics(
             rejected=counts.rejected,
             lag=counts.lag,
             lag_by_partition=_json({str(partition): behind for partition, behind in lag.items()}),
-            stage_ms=_json({stage: round(ms, 1) for stage, ms in batch.stage_ms.items()}),
+            stage_ms=_json({stage: round(ms, 1) for stage, ms in stages.items()}),
             latency_ms=_json(_latency_ms(batch.rows, now)),
             model_version=batch.model_version,
         )

@@ -16,6 +16,9 @@ from fraudstream.views.texts import count, local, plotly_text
 
 NO_BATCHES = "**No batch has been committed yet**, or all are older than seven days, for which they are kept."
 
+Ends = tuple[datetime, datetime]
+"""The first and the last moment that a figure shows, UTC."""
+
 _HEIGHT = 250
 _TIME = "%Y-%m-%d %H:%M:%S"
 
@@ -89,7 +92,9 @@ def milliseconds(ms: float | None) -> str:
     return f"{ms:,.0f} ms" if ms < 10_000 else _duration(timedelta(milliseconds=ms))
 
 
-def rows_figure(frame: pd.DataFrame, step: timedelta, palette: Palette, zone: ZoneInfo) -> go.Figure:
+def rows_figure(
+    frame: pd.DataFrame, ends: Ends, step: timedelta, palette: Palette, zone: ZoneInfo
+) -> go.Figure:
     """Rows per second in each step; columns start (UTC), rows, stored, flagged, batches."""
     seconds = step.total_seconds()
     hover = [
@@ -108,10 +113,10 @@ def rows_figure(frame: pd.DataFrame, step: timedelta, palette: Palette, zone: Zo
             hovertemplate="%{customdata}<extra></extra>",
         )
     )
-    return _over_time(figure, palette, "Rows per second")
+    return _over_time(figure, ends, palette, zone, "Rows per second")
 
 
-def lag_figure(lag: pd.DataFrame, palette: Palette, zone: ZoneInfo) -> go.Figure:
+def lag_figure(lag: pd.DataFrame, ends: Ends, palette: Palette, zone: ZoneInfo) -> go.Figure:
     """Lag of each partition at the end of each step, on top of each other; columns start, partition, lag."""
     figure = go.Figure()
     for number, (partition, of_one) in enumerate(lag.groupby("partition")):
@@ -120,17 +125,20 @@ def lag_figure(lag: pd.DataFrame, palette: Palette, zone: ZoneInfo) -> go.Figure
             x=_local_times(of_one["start"], zone),
             y=of_one["lag"].tolist(),
             stackgroup="lag",
-            mode="lines",
+            mode="lines+markers",
+            marker={"size": 3},
             line={"color": palette.series[number % len(palette.series)], "width": 1},
             hovertemplate=f"Partition {partition}: %{{y:,d}}<extra></extra>",
         )
-    figure = _over_time(figure, palette, "Records behind")
+    figure = _over_time(figure, ends, palette, zone, "Records behind")
     totals = lag.groupby("start")["lag"].sum() if len(lag) else pd.Series([0])
     figure.update_yaxes(**whole_numbers(totals, palette))
     return figure
 
 
-def stages_figure(stages: pd.DataFrame, palette: Palette, zone: ZoneInfo) -> go.Figure:
+def stages_figure(
+    stages: pd.DataFrame, ends: Ends, step: timedelta, palette: Palette, zone: ZoneInfo
+) -> go.Figure:
     """What a batch takes, by stage, on top of each other; columns start, stage, ms."""
     figure = go.Figure()
     for number, (stage, of_one) in enumerate(stages.groupby("stage", sort=False)):
@@ -139,14 +147,16 @@ def stages_figure(stages: pd.DataFrame, palette: Palette, zone: ZoneInfo) -> go.
             name=name,
             x=_local_times(of_one["start"], zone),
             y=of_one["ms"].tolist(),
+            width=step.total_seconds() * 1000,
+            offset=0,
             marker={"color": palette.series[number % len(palette.series)], "line": {"width": 0}},
             hovertemplate=f"{name}: %{{y:,.0f}} ms<extra></extra>",
         )
-    figure.update_layout(barmode="stack", bargap=0.1)
-    return _over_time(figure, palette, "ms per batch")
+    figure.update_layout(barmode="stack")
+    return _over_time(figure, ends, palette, zone, "ms per batch")
 
 
-def latency_figure(latency: pd.DataFrame, palette: Palette, zone: ZoneInfo) -> go.Figure:
+def latency_figure(latency: pd.DataFrame, ends: Ends, palette: Palette, zone: ZoneInfo) -> go.Figure:
     """Produced to committed; columns start, p50, p95, p99 in ms."""
     figure = go.Figure()
     for number, name in enumerate(("p50", "p95", "p99")):
@@ -159,7 +169,7 @@ def latency_figure(latency: pd.DataFrame, palette: Palette, zone: ZoneInfo) -> g
             marker={"size": 4},
             hovertemplate=f"{name}: %{{y:,.0f}} ms<extra></extra>",
         )
-    return _over_time(figure, palette, "ms")
+    return _over_time(figure, ends, palette, zone, "ms")
 
 
 def batches_table(frame: pd.DataFrame, step: timedelta, zone: ZoneInfo) -> pd.DataFrame:
@@ -268,7 +278,7 @@ def _local_times(starts: pd.Series, zone: ZoneInfo) -> list[str]:
     return [f"{local(start, zone):%Y-%m-%d %H:%M:%S.%f}" for start in starts]
 
 
-def _over_time(figure: go.Figure, palette: Palette, what: str) -> go.Figure:
+def _over_time(figure: go.Figure, ends: Ends, palette: Palette, zone: ZoneInfo, what: str) -> go.Figure:
     figure.update_layout(
         **layout(_HEIGHT, palette),
         hovermode="x unified",
@@ -276,7 +286,8 @@ def _over_time(figure: go.Figure, palette: Palette, what: str) -> go.Figure:
         legend={"orientation": "h", "x": 1, "xanchor": "right", "y": 1.02, "yanchor": "bottom"},
         uirevision=what,
     )
-    figure.update_xaxes(type="date", showgrid=False, automargin=True, **GAP_TO_LABELS)
+    shown = [f"{local(end, zone):%Y-%m-%d %H:%M:%S}" for end in ends]
+    figure.update_xaxes(type="date", range=shown, showgrid=False, automargin=True, **GAP_TO_LABELS)
     figure.update_yaxes(
         title={"text": what, "font": {"size": 13}},
         rangemode="tozero",

@@ -120,3 +120,10 @@ def test_a_batch_that_stores_nothing_counts_nothing(engine: Engine) -> None:
     rejected = {"outcome": Outcome.REJECTED, "partition_id": 0, "offset": 0, "kafka_time": NOW}
     commit(engine, [{**rejected, "rejection": "not JSON", "value": b"{"}], None)
     assert {table: kept(engine, table) for table in EXPECTED} == {table: [] for table in EXPECTED}
+
+
+def test_a_batch_says_how_long_its_writing_took(engine: Engine) -> None:
+    commit(engine, [judged(random.Random(9), number) for number in range(20)], None)
+    with engine.connect() as connection:
+        (stages,) = connection.scalars(text("SELECT stage_ms FROM batch_metrics"))
+    assert orjson.loads(stages)["write"] > 0

@@ -14,6 +14,7 @@ from fraudstream.views.palette import DARK, LIGHT
 CAIRO = ZoneInfo("Africa/Cairo")
 NOON = datetime.fromisoformat("2026-03-01 12:00:00")
 STEP = timedelta(seconds=15)
+ENDS = NOON - timedelta(minutes=15), NOON + STEP
 HOLDER = "<b>worker</b>:1:4242:1a2b"
 
 
@@ -68,31 +69,38 @@ def test_numbers():
 @pytest.mark.parametrize("palette", [LIGHT, DARK])
 def test_figures_are_in_local_time_and_escape_names(palette):
     frame = pd.DataFrame({"start": [NOON], "rows": [1500], "batches": [3]})
-    (bars,) = views.rows_figure(frame, STEP, palette, CAIRO).data
+    figure = views.rows_figure(frame, ENDS, STEP, palette, CAIRO)
+    # The whole window, however few batches there are in it.
+    assert figure.layout.xaxis.range == ("2026-03-01 13:45:00", "2026-03-01 14:00:15")
+    (bars,) = figure.data
     assert list(bars.x) == ["2026-03-01 14:00:00.000000"]
     assert list(bars.y) == [100.0]
     assert bars.customdata[0] == "2026-03-01 14:00:00<br>100 rows/s<br>1,500 rows in 3 batches"
 
     stages = pd.DataFrame({"start": [NOON, NOON], "stage": ["judge", "<b>x</b>"], "ms": [10.0, 5.0]})
-    drawn = views.stages_figure(stages, palette, CAIRO)
+    drawn = views.stages_figure(stages, ENDS, STEP, palette, CAIRO)
     assert [trace.name for trace in drawn.data] == ["judge", "&lt;b&gt;x&lt;/b&gt;"]
 
     lag = pd.DataFrame({"start": [NOON, NOON], "partition": [0, 1], "lag": [3, 4]})
-    assert [trace.name for trace in views.lag_figure(lag, palette, CAIRO).data] == [
+    assert [trace.name for trace in views.lag_figure(lag, ENDS, palette, CAIRO).data] == [
         "Partition 0",
         "Partition 1",
     ]
 
     latency = pd.DataFrame({"start": [NOON], "p50": [1.0], "p95": [2.0], "p99": [3.0]})
-    assert [list(trace.y) for trace in views.latency_figure(latency, palette, CAIRO).data] == [[1], [2], [3]]
+    assert [list(trace.y) for trace in views.latency_figure(latency, ENDS, palette, CAIRO).data] == [
+        [1],
+        [2],
+        [3],
+    ]
 
 
 def test_figures_and_tables_of_nothing_can_be_made():
     nothing = pd.DataFrame({name: [] for name in ("start", "rows", "batches", "stored", "flagged")})
-    assert views.rows_figure(nothing, STEP, LIGHT, CAIRO).data
+    assert views.rows_figure(nothing, ENDS, STEP, LIGHT, CAIRO).data
     assert views.batches_table(nothing, STEP, CAIRO).empty
     lag = pd.DataFrame({"start": [], "partition": [], "lag": []})
-    assert not views.lag_figure(lag, LIGHT, CAIRO).data
+    assert not views.lag_figure(lag, ENDS, LIGHT, CAIRO).data
     assert views.wide_table(lag, "partition", "lag", CAIRO).empty
 
 
