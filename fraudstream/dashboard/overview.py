@@ -101,7 +101,7 @@ def show_kpis(now: reads.Totals, before: reads.Totals | None) -> None:
 
 
 def show_timeline(timeline: reads.Timeline, period: Period, chosen: reads.Filter, covered: str) -> None:
-    st.subheader("Timeline", anchor=False)
+    st.header("Timeline", anchor=False)
     st.caption(covered if timeline.shown == period else f"{covered}; before it, shaded, the rest of 24 hours")
     figure = views.timeline_figure(
         timeline.frame, timeline.step, timeline.shown, period, present_palette(), fraud_only=chosen.fraud_only
@@ -117,11 +117,11 @@ def show_places(by_location: pd.DataFrame, covered: str) -> None:
     most_flagged = views.most_flagged(by_location, len(by_location))
     on_map, in_table = st.columns([3, 2], gap="medium")
     with on_map:
-        st.subheader("Fraud by location", anchor=False)
+        st.header("Fraud by location", anchor=False)
         st.caption(f"{covered}; area: flagged, colour: their share")
         show_figure(fraud_map(by_location, present_palette()), "Fraud by location: a map of the cities")
     with in_table, st.container(key="locations"):
-        st.subheader("Locations", anchor=False)
+        st.header("Locations", anchor=False)
         st.caption(views.places_caption(len(most_flagged), len(placed(most_flagged))))
         st.dataframe(
             views.names_table(most_flagged, "Location"),
@@ -170,7 +170,7 @@ def show_ranking(
     covered: str,
     figure: Callable[[pd.DataFrame, Palette], go.Figure],
 ) -> None:
-    st.subheader(title, anchor=False)
+    st.header(title, anchor=False)
     st.caption(f"{what}; {covered}")
     if ranked.empty:
         st.text("Nothing flagged to rank.")
@@ -179,7 +179,7 @@ def show_ranking(
 
 
 def show_weekday_hours(by_weekday_hour: pd.DataFrame, covered: str) -> None:
-    st.subheader("When fraud happens", anchor=False)
+    st.header("When fraud happens", anchor=False)
     st.caption(f"Flagged transactions by weekday and hour; {covered}")
     show_figure(
         views.weekday_hour_figure(by_weekday_hour, present_palette()),
@@ -190,7 +190,7 @@ def show_weekday_hours(by_weekday_hour: pd.DataFrame, covered: str) -> None:
 
 def show_feed(transactions: pd.DataFrame, total: int, covered: str) -> None:
     with st.container(key="feed"):
-        st.subheader("Live feed", anchor=False)
+        st.header("Live feed", anchor=False)
         st.caption(f"{shown_of(len(transactions), total)}, newest first; {covered}. Select a row to open it.")
         selected = st.dataframe(
             views.feed_table(transactions, present_palette()),

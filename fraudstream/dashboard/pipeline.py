@@ -92,7 +92,7 @@ def show_batches(batches: reads.Batches, covered: str) -> None:
     sampled = f"; every {batches.sampled}th" if batches.sampled > 1 else ""
     left, right = st.columns(2, gap="medium")
     with left:
-        st.subheader("Rows per second", anchor=False)
+        st.header("Rows per second", anchor=False)
         st.caption(covered)
         show_figure(
             views.rows_figure(batches.frame, ends, batches.step, palette, zone),
@@ -100,7 +100,7 @@ def show_batches(batches: reads.Batches, covered: str) -> None:
             views.batches_table(batches.frame, batches.step, zone),
         )
     with right:
-        st.subheader("Lag by partition", anchor=False)
+        st.header("Lag by partition", anchor=False)
         st.caption(f"Records behind; {covered}")
         show_figure(
             views.lag_figure(batches.lag, ends, palette, zone),
@@ -109,7 +109,7 @@ def show_batches(batches: reads.Batches, covered: str) -> None:
         )
     left, right = st.columns(2, gap="medium")
     with left:
-        st.subheader("Batch duration by stage", anchor=False)
+        st.header("Batch duration by stage", anchor=False)
         st.caption(f"Mean of a batch{sampled}; {covered}")
         show_figure(
             views.stages_figure(batches.stages, ends, batches.step, palette, zone),
@@ -117,7 +117,7 @@ def show_batches(batches: reads.Batches, covered: str) -> None:
             views.wide_table(batches.stages, "stage", "ms", zone),
         )
     with right:
-        st.subheader("Latency", anchor=False)
+        st.header("Latency", anchor=False)
         st.caption(f"p50, p95: mean batch, p99: worst{sampled}; {covered}")
         show_figure(
             views.latency_figure(batches.latency, ends, palette, zone),
@@ -128,7 +128,7 @@ def show_batches(batches: reads.Batches, covered: str) -> None:
 
 def show_dead_letters(operation: reads.Operation) -> None:
     zone = settings_of_this_process().zone
-    st.subheader("Dead letters", anchor=False)
+    st.header("Dead letters", anchor=False)
     st.caption(
         f"Records that cannot be used, of all time; times in {zone.key}. "
         "`python -m fraudstream dead-letters` shows them whole and puts them through again."
@@ -152,7 +152,7 @@ def show_dead_letters(operation: reads.Operation) -> None:
 
 def show_outbox(outbox: reads.Outbox) -> None:
     zone = settings_of_this_process().zone
-    st.subheader("Mails", anchor=False)
+    st.header("Mails", anchor=False)
     oldest = outbox.oldest_waiting
     st.caption(
         f"Now; times in {zone.key}. "
@@ -174,7 +174,7 @@ def show_outbox(outbox: reads.Outbox) -> None:
 
 def show_components(state: reads.Pipeline) -> None:
     zone = settings_of_this_process().zone
-    st.subheader("What the parts last said", anchor=False)
+    st.header("What the parts last said", anchor=False)
     st.caption(f"Troubles first; times in {zone.key}")
     with st.container(key="components"):
         if state.components.empty:

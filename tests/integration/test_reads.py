@@ -18,6 +18,7 @@ from fraudstream.store.reads import overview as reads
 from fraudstream.store.reads.overview import Counted, Filter, Overview, read_overview
 from fraudstream.store.reads.pipeline import pipeline
 from fraudstream.store.reads.snapshot import AccessRefused, DatabaseAway, TablesMissing, open_engine, snapshot
+from fraudstream.store.reads.timing import read_times_ms
 from tests.support.ports import free_port
 from tests.support.transactions import Judged, random_transactions, store
 
@@ -122,12 +123,27 @@ def test_an_overview_counts_each_chosen_row_once(filled, asked, chosen):
 
 def test_a_rare_row_is_not_searched_for_without_end(filled, monkeypatch):
     """Rows beyond the bound are not read for it: the feed is then shorter, and what it has is right."""
-    monkeypatch.setattr(reads, "_MOST_ROWS_READ", 60)
+    monkeypatch.setattr(reads, "_MOST_ROWS_READ", 600)
     chosen = Filter("Luxor", "Web")
     expected = _newest(filled.chosen(PERIODS["all"], chosen), reads.FEED_ROWS)["TransactionID"].tolist()
     feed = read_overview(filled.engine, "all", chosen).feed["TransactionID"].tolist()
     assert 0 < len(feed) < len(expected)
     assert feed == expected[: len(feed)]
+
+
+def test_the_time_of_each_read_of_each_page_can_be_taken(filled):
+    times = read_times_ms(filled.engine, repeats=1)
+    assert all(ms > 0 for ms in times.values())
+    for page in (
+        "timeline, custom",
+        "feed, week",
+        "batches",
+        "dead letters",
+        "queue",
+        "user",
+        "rules and model",
+    ):
+        assert any(name.startswith(page) for name in times), page
 
 
 def test_pipeline_counts_add_up_over_topics_and_the_outbox_is_counted(engine):

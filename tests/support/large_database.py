@@ -1,7 +1,7 @@
 """A database with millions of transactions, made inside the server, for what must not grow with them.
 
 `python -m tests.support.large_database URL [ROWS] [DAYS]` fills the database that the URL names, and prints
-how long each of the dashboard's reads takes on it. Ten million rows take a quarter of an hour and 4 GB.
+how long each of the dashboard's reads takes on it.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ with them. Single transactions come from `clean_data`, of which only the hours a
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -37,7 +37,7 @@ FEED_ROWS = 100
 MOST_NAMES = 500
 
 # A bound on what the feed costs: rows that a rare filter may have read in vain.
-_MOST_ROWS_READ = 20_000
+_MOST_ROWS_READ, _MOST_ROWS_LOOKED_UP = 10_000, 2_000
 _USUALLY_ENOUGH_DAYS = 3
 _SHOWN_BY_HOUR = 14 * DAY
 _SHOWN_BY_DAY = 3 * 365 * DAY
@@ -223,21 +223,22 @@ def by_weekday_hour(connection: Connection, period: Period, chosen: Filter) -> p
 def newest(connection: Connection, period: Period, chosen: Filter, rows: int) -> pd.DataFrame:
     """The newest transactions of the period by Time, or as many of them as a bounded search finds; see
     Overview for the columns."""
-    hours = _newest_hours(connection, period, chosen, rows)
-    if not hours:
-        return _no_rows()
-    source, time, number = _where_rows_are(chosen)
+    hours = _joined(_newest_hours(connection, period, chosen, rows))
+    source, time, number, most = _where_rows_are(chosen)
+    last = select(time).where(_within_any(time, hours)).order_by(time.desc()).offset(most).limit(1)
+    bound = connection.scalar(last) if hours else None
     statement = (
         select(*(clean_data.c[name] for name in _FEED_COLUMNS))
         .select_from(source)
         .where(
-            _within_any(time, _joined(hours)),
+            _within_any(time, hours),
+            *([] if bound is None else [time >= bound]),
             *(_has_name(clean_data.c[column], name) for column, name in chosen.names().items()),
         )
         .order_by(time.desc(), number.desc())
         .limit(rows)
     )
-    return read_frame(connection, statement)
+    return read_frame(connection, statement) if hours else _no_rows()
 
 
 _FEED_COLUMNS = (
@@ -372,50 +373,40 @@ def _added_up(parts: Sequence[pd.DataFrame], key: list[str], sums: Sequence[str]
 
 
 def _newest_hours(connection: Connection, period: Period, chosen: Filter, rows: int) -> list[datetime]:
-    """The newest hours with chosen transactions: enough for `rows` of them, or as many as may be read."""
-    conditions = [*_named(rollup_daily, chosen), *_flagged_only(rollup_daily, chosen)]
-    matching = _last_days(connection, period, _USUALLY_ENOUGH_DAYS, conditions)
-    if sum(transactions for _, transactions in matching) < rows:
-        matching = _last_days(connection, period, rows, conditions)
-    if not matching:
-        return []
-    read = dict(
-        _last_days(connection, period, None, _flagged_only(rollup_daily, chosen), since=matching[-1][0])
-    )
+    """The newest hours of the period that hold `rows` of the chosen transactions together, or all of them."""
     hours: list[datetime] = []
-    found = looked_at = 0
-    for hour, transactions in matching:
-        looked_at += read[hour]
-        if hours and (found >= rows or looked_at > _MOST_ROWS_READ):
-            break
-        hours.append(hour)
-        found += transactions
+    for days in (_USUALLY_ENOUGH_DAYS, rows):
+        hours, found = [], 0
+        for hour, transactions in _hours_of_last_days(connection, period, chosen, days):
+            hours.append(hour)
+            found += transactions
+            if found >= rows:
+                return hours
     return hours
 
 
-def _last_days(
-    connection: Connection,
-    period: Period,
-    days: int | None,
-    conditions: list[ColumnElement[bool]],
-    since: datetime | None = None,
-) -> list[tuple[datetime, int]]:
-    """Hours of the period with such transactions and how many, newest first, of at most `days` days."""
+def _hours_of_last_days(
+    connection: Connection, period: Period, chosen: Filter, days: int
+) -> Iterator[tuple[datetime, int]]:
+    """Hours of the period with chosen transactions and how many, newest first, of at most so many days."""
     day = rollup_daily.c.day
-    first = max(period.start, since or period.start).date()
     statement = (
         select(day, *(func.sum(rollup_daily.c[hour]) for hour in HOURS_OF_DAY))
-        .where(day >= first, day <= period.end.date(), *conditions)
+        .where(
+            day >= period.start.date(),
+            day <= period.end.date(),
+            *_named(rollup_daily, chosen),
+            *_flagged_only(rollup_daily, chosen),
+        )
         .group_by(day)
         .order_by(day.desc())
         .limit(days)
     )
-    return [
-        (start, int(transactions))
-        for each, *by_hour in connection.execute(statement)
-        for hour, transactions in reversed(list(enumerate(by_hour)))
-        if transactions and period.start <= (start := _hour_of(each, hour)) < period.end
-    ]
+    for each, *by_hour in connection.execute(statement):
+        for hour, transactions in reversed(list(enumerate(by_hour))):
+            start = _hour_of(each, hour)
+            if transactions and period.start <= start < period.end:
+                yield start, int(transactions)
 
 
 def _hour_of(day: Any, hour: int) -> datetime:
@@ -433,12 +424,15 @@ def _joined(hours: list[datetime]) -> list[Period]:
     return joined
 
 
-def _where_rows_are(chosen: Filter) -> tuple[FromClause, ColumnElement[Any], ColumnElement[Any]]:
-    """The rows, their Time and TransactionID; flagged ones are found by their alerts, which are few."""
+def _where_rows_are(
+    chosen: Filter,
+) -> tuple[FromClause, ColumnElement[Any], ColumnElement[Any], int]:
+    """The rows, their Time and TransactionID, and how many may be read; flagged ones are found by their
+    alerts, which are few, and each of them is then looked up."""
     if not chosen.fraud_only:
-        return clean_data, clean_data.c.Time, clean_data.c.TransactionID
+        return clean_data, clean_data.c.Time, clean_data.c.TransactionID, _MOST_ROWS_READ
     same = clean_data.c.TransactionID == alerts.c.TransactionID
-    return alerts.join(clean_data, same), alerts.c.Time, alerts.c.TransactionID
+    return alerts.join(clean_data, same), alerts.c.Time, alerts.c.TransactionID, _MOST_ROWS_LOOKED_UP
 
 
 def _has_name(column: ColumnElement[str], name: str) -> ColumnElement[bool]:

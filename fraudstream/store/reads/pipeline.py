@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 import pandas as pd
-from sqlalchemy import ColumnElement, Connection, Engine, Row, case, func, literal, select, text
+from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, case, func, literal, select, text
 
 from fraudstream.store.clock import SERVER_NOW
 from fraudstream.store.reads.frames import one, read_frame
@@ -182,6 +182,7 @@ def batches(connection: Connection, window: timedelta) -> Batches | None:
             func.sum(_RECORDS).label("rows"),
             func.sum(batch_metrics.c.stored).label("stored"),
             func.sum(batch_metrics.c.flagged).label("flagged"),
+            func.min(batch_metrics.c.id).label("first_id"),
             func.max(batch_metrics.c.id).label("last_id"),
         )
         .where(within)
@@ -190,7 +191,8 @@ def batches(connection: Connection, window: timedelta) -> Batches | None:
     ).astype("int64")
     starts = counted["number"].map(lambda each: since + each * step)
     sampled = -(-int(counted["batches"].sum()) // MOST_BATCHES)
-    few = within & (batch_metrics.c.id % sampled == 0) if sampled > 1 else within
+    ids = range(int(counted["first_id"].min()), int(counted["last_id"].max()) + 1, sampled)
+    few = and_(within, batch_metrics.c.id.in_(ids)) if sampled > 1 else within
     last = _last_of_each(connection, counted["last_id"].tolist())
     return Batches(
         until=until,
@@ -198,7 +200,7 @@ def batches(connection: Connection, window: timedelta) -> Batches | None:
         step=step,
         sampled=sampled,
         frame=counted.assign(start=starts, lag=[each.lag for each in last]).drop(
-            columns=["number", "last_id"]
+            columns=["number", "first_id", "last_id"]
         ),
         lag=_lag_by_partition(starts.tolist(), [each.lag_by_partition for each in last]),
         stages=_stages(connection, number, few, list(orjson.loads(last[-1].stage_ms)), since, step),
