@@ -6,16 +6,82 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from mysql.connector import errorcode
 from sqlalchemy.exc import DBAPIError
 
-NO_SUCH_THREAD = 1094
+NO_SUCH_THREAD = errorcode.ER_NO_SUCH_THREAD
+LOCK_TROUBLE = {errorcode.ER_LOCK_WAIT_TIMEOUT, errorcode.ER_LOCK_DEADLOCK}
 
-# Numbers are those of the MySQL Server Error Reference; MariaDB's own follow where they differ.
-ACCESS_DENIED = {1044, 1045, 1130, 1142, 1143, 1227, 1370, 1698, 1820, 1862, 3118}
-MISSING = {1049, 1054, 1146, 1305}
+# The numbers up to 1899 are common to MySQL and MariaDB. These are MariaDB's own.
+_TABLE_NOT_IN_ENGINE = 1932
+_CONSTRAINT_FAILED = 4025
+_USER_IS_BLOCKED = 4150
+_ACCOUNT_IS_LOCKED = 4151
+
+ACCESS_DENIED = {
+    errorcode.ER_DBACCESS_DENIED_ERROR,
+    errorcode.ER_ACCESS_DENIED_ERROR,
+    errorcode.ER_HOST_NOT_PRIVILEGED,
+    errorcode.ER_TABLEACCESS_DENIED_ERROR,
+    errorcode.ER_COLUMNACCESS_DENIED_ERROR,
+    errorcode.ER_SPECIFIC_ACCESS_DENIED_ERROR,
+    errorcode.ER_PROCACCESS_DENIED_ERROR,
+    errorcode.ER_ACCESS_DENIED_NO_PASSWORD_ERROR,
+    errorcode.ER_MUST_CHANGE_PASSWORD,
+    errorcode.ER_MUST_CHANGE_PASSWORD_LOGIN,
+    errorcode.ER_ACCOUNT_HAS_BEEN_LOCKED,
+    errorcode.ER_DB_ACCESS_DENIED,
+    errorcode.ER_USER_ACCESS_DENIED_FOR_USER_ACCOUNT_BLOCKED_BY_PASSWORD_LOCK,
+    _USER_IS_BLOCKED,
+    _ACCOUNT_IS_LOCKED,
+}
+MISSING = {
+    errorcode.ER_BAD_DB_ERROR,
+    errorcode.ER_BAD_FIELD_ERROR,
+    errorcode.ER_NO_SUCH_TABLE,
+    errorcode.ER_SP_DOES_NOT_EXIST,
+    errorcode.ER_KEY_DOES_NOT_EXITS,
+    errorcode.ER_TABLESPACE_MISSING,
+    errorcode.ER_TABLESPACE_DISCARDED,
+    _TABLE_NOT_IN_ENGINE,
+}
+_UNFIT_VALUE = {
+    errorcode.ER_BAD_NULL_ERROR,
+    errorcode.ER_NO_DEFAULT_FOR_FIELD,
+    errorcode.ER_WARN_DATA_OUT_OF_RANGE,
+    errorcode.ER_DATA_OUT_OF_RANGE,
+    errorcode.WARN_DATA_TRUNCATED,
+    errorcode.ER_TRUNCATED_WRONG_VALUE,
+    errorcode.ER_TRUNCATED_WRONG_VALUE_FOR_FIELD,
+    errorcode.ER_DATA_TOO_LONG,
+    errorcode.ER_CHECK_CONSTRAINT_VIOLATED,
+    _CONSTRAINT_FAILED,
+}
+_ENCRYPTION_REQUIRED = {errorcode.ER_SECURE_TRANSPORT_REQUIRED}
+_UNFIT_STATEMENT = {errorcode.ER_NET_PACKET_TOO_LARGE, errorcode.CR_NET_PACKET_TOO_LARGE}
+_UNFIT_SERVER = {
+    errorcode.ER_PARSE_ERROR,
+    errorcode.ER_UNKNOWN_CHARACTER_SET,
+    errorcode.ER_UNKNOWN_SYSTEM_VARIABLE,
+    errorcode.ER_WRONG_VALUE_FOR_VAR,
+    errorcode.ER_NOT_SUPPORTED_YET,
+    errorcode.ER_NOT_SUPPORTED_AUTH_MODE,
+    errorcode.ER_UNKNOWN_COLLATION,
+    errorcode.ER_UNKNOWN_STORAGE_ENGINE,
+    errorcode.ER_PLUGIN_IS_NOT_LOADED,
+    errorcode.CR_AUTH_PLUGIN_CANNOT_LOAD,
+    errorcode.CR_AUTH_PLUGIN_ERR,
+}
+_WHAT_TO_MEND = (
+    (ACCESS_DENIED, "the database denies access: check MYSQL_USER, MYSQL_PASSWORD and their rights"),
+    (_ENCRYPTION_REQUIRED, "the database takes encrypted connections only: set MYSQL_SSL_CA"),
+    (MISSING, "the database lacks something: check MYSQL_URL and the tables"),
+    (_UNFIT_VALUE, "a value does not fit its column"),
+    (_UNFIT_STATEMENT, "a statement is longer than the server takes: raise its max_allowed_packet"),
+    (_UNFIT_SERVER, "the database server cannot do what it is asked: check its kind and version"),
+)
 # The driver's two forms have no number of their own for it.
 _TLS_REFUSED = re.compile("certificate.verify.failed|SSL is required|Invalid CA Certificate", re.IGNORECASE)
-_UNFIT_VALUE = {1048, 1264, 1265, 1292, 1366, 1406, 3819, 4025}
 
 
 def errno(error: DBAPIError) -> int | None:
@@ -30,23 +96,18 @@ def tls_refused(error: DBAPIError) -> bool:
 def permanent_cause(error: DBAPIError) -> str | None:
     """What must be mended before trying again makes sense, or None when time may help.
 
-    Access that is denied, a certificate that does not hold, a database, table or column that is missing, and
-    a value that does not fit its column stay as they are; a lost connection, a deadlock, a full disk or a
-    read-only server may pass.
+    Access that is denied, a certificate that does not hold, a database, table or column that is missing, a
+    value that does not fit its column, and a server of the wrong kind stay as they are. A lost connection, a
+    deadlock, a lock that was not free in time, a full disk or a read-only server may pass.
     """
-    number = errno(error)
     if tls_refused(error):
         return (
             "the connection to the database is not safe: check MYSQL_SSL_CA, and that MYSQL_URL has the name "
             f"for which the server's certificate was made ({error.orig})"
         )
-    if number in ACCESS_DENIED:
-        return f"the database denies access: check MYSQL_USER, MYSQL_PASSWORD and their rights ({error.orig})"
-    if number in MISSING:
-        return f"the database lacks something: check MYSQL_URL and the tables ({error.orig})"
-    if number in _UNFIT_VALUE:
-        return f"a value does not fit its column ({error.orig})"
-    return None
+    number = errno(error)
+    causes = (sentence for numbers, sentence in _WHAT_TO_MEND if number in numbers)
+    return next((f"{sentence} ({error.orig})" for sentence in causes), None)
 
 
 class OnExecutors(Exception):

@@ -24,7 +24,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random
 
 from fraudstream.store.clock import SERVER_NOW
-from fraudstream.store.errors import errno
+from fraudstream.store.errors import LOCK_TROUBLE, errno
 from fraudstream.store.status import State, set_status
 from fraudstream.store.tables import alert_holds, alerts, clean_data, mails
 
@@ -36,7 +36,6 @@ MAX_SEPARATE_MAILS = 5
 MAX_DUE_MAILS = 5
 
 _MAX_ERROR_LENGTH = 1000
-_LOCK_WAIT_TIMEOUT, _DEADLOCK = 1205, 1213
 
 
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ class _LostRace(Exception):
 
 def _may_succeed_again(error: BaseException) -> bool:
     if isinstance(error, DBAPIError):
-        return errno(error) in {_LOCK_WAIT_TIMEOUT, _DEADLOCK}
+        return errno(error) in LOCK_TROUBLE
     return isinstance(error, _LostRace)
 
 

@@ -190,7 +190,7 @@ def secure_database(folder: Path, issued: Issued) -> Iterator[SecureDatabase]:
         password=secrets.token_hex(16),
         dashboard_password=secrets.token_hex(16),
         admin_password=secrets.token_hex(16),
-        find_program=_database_program,
+        find_program=database_program,
         environment=child_environment(),
         issued=issued,
     )
@@ -199,7 +199,7 @@ def secure_database(folder: Path, issued: Issued) -> Iterator[SecureDatabase]:
         yield SecureDatabase(service.port, service.admin_url(), service.log)
 
 
-def _database_program() -> mysql.Program:
+def database_program() -> mysql.Program:
     return mysql.find_on_path(child_environment().get("PATH", "")) or mysql.downloaded(_artifacts())
 
 
