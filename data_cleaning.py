@@ -19,7 +19,7 @@ from fraudstream.rules import RulesError
 from fraudstream.stack import StackError
 from fraudstream.stack.spark import connector_jars, spark_variables
 from fraudstream.stop_signals import stop_on_signals
-from fraudstream.store.engine import DriverIncomplete, make_engine
+from fraudstream.store.engine import ANSWER_WITHIN_S, DriverIncomplete, make_engine
 from fraudstream.streaming import Job, JobConfig, JobStopped, build_session
 
 app = typer.Typer(add_completion=False, pretty_exceptions_show_locals=False)
@@ -83,7 +83,8 @@ def run(settings: Settings, *, alerts: bool) -> None:
         trigger_interval_s=settings.trigger_interval_seconds,
     )
     job = Job(session, config, stopped=stop_on_signals())
-    mails = mail_sender(make_engine(settings.database_url), **settings.mail_options)
+    outbox = make_engine(settings.database_url, answer_within_s=ANSWER_WITHIN_S)
+    mails = mail_sender(outbox, **settings.mail_options)
     with sending(mails, once=job.tables_ready) if alerts else nullcontext():
         job.run()
     session.stop()

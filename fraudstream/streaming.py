@@ -41,7 +41,7 @@ from fraudstream.rules import load_rules
 from fraudstream.schema import Outcome
 from fraudstream.scoring import Claims, Judge
 from fraudstream.store.commit import Batch, BatchCounts, commit_batch
-from fraudstream.store.engine import make_engine
+from fraudstream.store.engine import ANSWER_WITHIN_S, make_engine
 from fraudstream.store.errors import permanent_cause, permanent_cause_on_executors
 from fraudstream.store.labels import read_label_changes
 from fraudstream.store.locks import lock_name
@@ -120,7 +120,7 @@ class Job:
         self._session = session
         self._config = config
         self._stopped = stopped
-        self._engine = make_engine(config.database, pooled=False)
+        self._engine = make_engine(config.database, pooled=False, answer_within_s=ANSWER_WITHIN_S)
         self._failure: BaseException | None = None
         self._reached = StoredOffsets(None, {})
         self._warm = False
@@ -169,7 +169,7 @@ class Job:
             time.sleep(_POLL_S)
 
     def _run_as_writer(self) -> None:
-        migrate(self._engine)
+        migrate(make_engine(self._config.database, pooled=False))  # a change of tables may take any time
         self.tables_ready.set()
         self._prepare()
         lock = lock_name(self._config.database.database or "", self._config.topic)

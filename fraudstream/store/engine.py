@@ -15,6 +15,8 @@ _SESSION = (
     "sql_mode = 'STRICT_ALL_TABLES,NO_ZERO_DATE,NO_ZERO_IN_DATE,ERROR_FOR_DIVISION_BY_ZERO,"
     "NO_ENGINE_SUBSTITUTION'"
 )
+# For who must not wait for ever: far longer than the server lets a statement wait for a row's lock.
+ANSWER_WITHIN_S = 120
 # Without these the driver would encrypt, and take any certificate for anybody's.
 _CHECKED_TLS = {"ssl_verify_cert": True, "ssl_verify_identity": True}
 
@@ -24,7 +26,12 @@ class DriverIncomplete(Exception):
 
 
 def make_engine(
-    url: URL, *, pooled: bool = True, pure_python: bool = False, connect_timeout_s: int = 5
+    url: URL,
+    *,
+    pooled: bool = True,
+    pure_python: bool = False,
+    connect_timeout_s: int = 5,
+    answer_within_s: int | None = None,
 ) -> Engine:
     """An engine for `url`; nothing is connected yet.
 
@@ -32,6 +39,8 @@ def make_engine(
     `pooled=False` opens one connection for each use (the writer, which must not be handed another).
     `pure_python=True` does without the driver's C extension: for processes that load pyarrow before
     this package (the dashboard) and read little. Raises DriverIncomplete where it is needed and missing.
+    With `answer_within_s` a connection is given up as lost when the server owes an answer for so long, which
+    a network that swallows packets would not show otherwise; without, a statement may take any time.
     With `ssl_ca` (a PEM file) in the URL's query the connection is encrypted, and the server's certificate
     and host name are checked, or there is none; without it, the server decides about encryption.
     """
@@ -51,6 +60,8 @@ def make_engine(
             "collation": "utf8mb4_bin",
             "use_pure": pure_python,
             "connection_timeout": connect_timeout_s,
+            "read_timeout": answer_within_s,
+            "write_timeout": answer_within_s,
             **(_CHECKED_TLS if "ssl_ca" in url.query else {}),
         },
         **pool,

@@ -14,7 +14,7 @@ from sqlalchemy import Column, Engine, Row, Select, select
 from sqlalchemy.engine import URL
 
 from fraudstream.schema import FIELD_NAMES
-from fraudstream.store.engine import make_engine
+from fraudstream.store.engine import ANSWER_WITHIN_S, make_engine
 from fraudstream.store.errors import telling_the_driver
 from fraudstream.store.tables import clean_data, user_history
 
@@ -55,4 +55,4 @@ def _rows(url: URL, query: Select[Any], key: Column[Any], wanted: Iterable[str])
 
 @lru_cache(maxsize=4)
 def _engine(url: URL) -> Engine:
-    return make_engine(url)
+    return make_engine(url, answer_within_s=ANSWER_WITHIN_S)
