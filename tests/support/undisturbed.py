@@ -23,7 +23,7 @@ def open_tables(database: str) -> Engine:
     return engine
 
 
-def wait_for_all(engine: Engine, topic: str, records: int, log: Path, *, timeout: float = 200) -> None:
+def wait_for_all(engine: Engine, topic: str, records: int, log: Path, *, timeout: float = 400) -> None:
     """Wait until `records` records of the topic are accounted for."""
     wait_until(
         lambda: read_progress(engine, topic).accounted_for >= records,
