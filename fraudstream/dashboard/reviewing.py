@@ -139,7 +139,7 @@ def decide(seen: Seen, outcome: Outcome, note_key: str, after: Callable[[str], N
 
 
 def undo(seen: Seen, after: Callable[[str], None]) -> None:
-    """Take back a review, or tell why not."""
+    """Take back a review, or tell why not. One that cannot be undone any more is forgotten."""
     try:
         stored = store.undo(engine_of_this_process(), seen, by=reviewer())
     except (NotAllowed, DatabaseProblem) as problem:
@@ -147,12 +147,16 @@ def undo(seen: Seen, after: Callable[[str], None]) -> None:
         return
     except store.NotReviewed as problem:
         st.session_state[_TOLD] = Told("refused", str(problem))
-        _decided().pop()
+        _forget(seen)
         return
-    _decided().pop()
+    _forget(seen)
     said = STATES[stored.outcome] if stored.outcome else STATES["new"]
     st.session_state[_TOLD] = Told("done", f"Undone, {seen.transaction_id} is again: {said}")
     after(seen.transaction_id)
+
+
+def _forget(seen: Seen) -> None:
+    st.session_state[_DECIDED] = [each for each in _decided() if each != seen]
 
 
 def _show_undo(after: Callable[[str], None]) -> None:

@@ -33,12 +33,14 @@ def browser_executable() -> Path | None:
 
 
 @contextmanager
-def running_dashboard(log: Path, *, folder: Path = PROJECT_DIR, **environment: str) -> Iterator[str]:
-    """The dashboard of `folder` as a process on a free port; yields its address when it answers.
+def running_dashboard(
+    log: Path, *, folder: Path = PROJECT_DIR, port: int | None = None, **environment: str
+) -> Iterator[str]:
+    """The dashboard of `folder` as a process on a free port, or that one; yields its address when it answers.
 
     Close pages that show it before it ends: without it they fill the console with errors.
     """
-    port = free_port()
+    port = port or free_port()
     command = [sys.executable, "-m", "streamlit", "run", "dashboard.py", "--server.port", str(port)]
     with log.open("wb") as output:
         process = subprocess.Popen(
