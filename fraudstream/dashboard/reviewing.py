@@ -142,7 +142,7 @@ def undo(seen: Seen, after: Callable[[str], None]) -> None:
     """Take back a review, or tell why not. One that cannot be undone any more is forgotten."""
     try:
         stored = store.undo(engine_of_this_process(), seen, by=reviewer())
-    except (NotAllowed, DatabaseProblem) as problem:
+    except (NotAllowed, store.LabelsBusy, DatabaseProblem) as problem:
         st.session_state[_TOLD] = Told("refused", str(problem))
         return
     except store.NotReviewed as problem:

@@ -33,6 +33,10 @@ class NotReviewed(Exception):
     """The review was not stored, and nothing has changed; the text says why and what to do."""
 
 
+class LabelsBusy(NotReviewed):
+    """An import writes labels at the moment."""
+
+
 class ReviewConflict(NotReviewed):
     """Somebody else reviewed the transaction since it was shown; `present` is what is stored now."""
 
@@ -125,7 +129,7 @@ def _one_change(engine: Engine, seen: Seen) -> Iterator[tuple[Connection, int]]:
                 raise NotReviewed(f"There is no transaction {seen.transaction_id}.")
             yield connection, change_id
     except TimeoutError:
-        raise NotReviewed("Labels are being imported at the moment. Try again in a minute.") from None
+        raise LabelsBusy("Labels are being imported at the moment. Try again in a minute.") from None
 
 
 def _for_update(connection: Connection, seen: Seen) -> Row[Any] | None:

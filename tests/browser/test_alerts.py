@@ -26,12 +26,12 @@ NOON = datetime.fromisoformat("2026-03-01 12:00:00")
 TRAVEL = {"code": "IMPOSSIBLE_TRAVEL", "km": 500.0, "kmh": 2000.0, "limit": 900.0, "ratio": 4.5}
 HIGH = {"code": "AMOUNT_OVER_2000", "amount": 2500.0, "limit": 2000.0}
 HEAD_PX, ROW_PX = 35, 35
+# The first page of a process, on a machine that is busy with other tests.
+FIRST_PAGE_MS = 60_000
 HOSTILE = (
     "<script>alert(1)</script>",
     '=HYPERLINK("http://x","y")',
-    "**bold** [link](javascript:alert(3)) `code`",
-    "$$\\frac{1}{2}$$ :red[x] :smile: # head",
-    "@SUM(A1:A2)",
+    "**bold** [link](javascript:alert(3)) `code` $$x$$ :red[x] # head",
     "😀 \u202eright to left مرحبا",
 )
 
@@ -48,6 +48,7 @@ class Queue:
 
     def open(self, address: str, query: str = "", *, name: str | None = "Mona") -> None:
         self.page.goto(f"{address}/alerts{query}")
+        expect(self.page.get_by_role("heading", name="Alerts")).to_be_visible(timeout=FIRST_PAGE_MS)
         if name is not None:
             self.introduce(name)
 
@@ -62,7 +63,9 @@ class Queue:
         self.page.keyboard.press(key)
 
     def expect_chosen(self, transaction_id: str) -> None:
+        """All of the page is about it: what is typed before that may go to the note of the one before."""
         expect(self.panel).to_contain_text(f"Transaction {transaction_id}")
+        expect(self.page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
 
     def expect_told(self, words: str) -> None:
         expect(self.page.locator(".st-key-told")).to_contain_text(words)
@@ -167,15 +170,6 @@ def test_the_queue_is_reviewed_by_keys_and_a_review_is_undone(
     dashboard.expect_column("queue", "Transaction", [f"A{number}" for number in range(8, -1, -1)])
 
 
-def test_nobody_reviews_without_a_name(filled: Filled, queue: Queue) -> None:
-    queue.open(filled.address, name=None)
-    queue.expect_chosen("A8")
-    expect(queue.page.get_by_role("button", name="Fraud")).to_be_disabled()
-    queue.introduce("Mona")
-    queue.page.get_by_role("button", name="Legitimate").click()
-    queue.expect_told("Legitimate: A8")
-
-
 def test_the_second_of_two_analysts_is_told_who_was_first(
     filled: Filled, queue: Queue, second: Queue
 ) -> None:
@@ -241,16 +235,9 @@ def test_state_reason_and_search_find_and_are_in_the_address(
     expect(queue.page.get_by_text("No alert matches.")).to_be_visible()
 
 
-def test_a_click_on_a_row_chooses_it(filled: Filled, queue: Queue, dashboard: Dashboard) -> None:
-    queue.open(filled.address, name=None)
-    dashboard.expect_column("queue", "Transaction", [f"A{number}" for number in range(8, -1, -1)])
-    grid = queue.page.locator(".st-key-queue").get_by_test_id("stDataFrame").bounding_box()
-    assert grid is not None
-    queue.page.mouse.click(grid["x"] + 16, grid["y"] + HEAD_PX + 3.5 * ROW_PX)  # the box of the fourth row
-    queue.expect_chosen("A5")
-
-
-def test_long_queues_have_pages(filled: Filled, queue: Queue, dashboard: Dashboard) -> None:
+def test_long_queues_have_pages_and_a_click_on_a_row_chooses_it(
+    filled: Filled, queue: Queue, dashboard: Dashboard
+) -> None:
     store(filled.engine, [alert(number, prefix="B", minutes=100 + number) for number in range(60)])
     queue.open(filled.address, name=None)
     expect(queue.page.get_by_text("50 alerts, newest first")).to_be_visible()
@@ -258,6 +245,10 @@ def test_long_queues_have_pages(filled: Filled, queue: Queue, dashboard: Dashboa
     expect(queue.page.get_by_text("19 alerts, newest first")).to_be_visible()
     assert dashboard.column("queue", "Transaction")[:2] == ["B9", "B8"]
     queue.expect_chosen("B9")
+    grid = queue.page.locator(".st-key-queue").get_by_test_id("stDataFrame").bounding_box()
+    assert grid is not None
+    queue.page.mouse.click(grid["x"] + 16, grid["y"] + HEAD_PX + 3.5 * ROW_PX)  # the box of the fourth row
+    queue.expect_chosen("B6")
     queue.page.get_by_role("button", name="Newer").click()
     queue.expect_chosen("B59")
 
@@ -313,9 +304,12 @@ def test_hostile_texts_are_shown_letter_by_letter(filled: Filled, queue: Queue, 
     assert queue.page.locator("#root a[href^=javascript], #root script, #root img[src=x]").count() == 0
 
 
-def test_a_narrow_screen_shows_the_queue_and_reviews(filled: Filled, queue: Queue) -> None:
+def test_a_narrow_screen_reviews_too_and_nobody_does_without_a_name(filled: Filled, queue: Queue) -> None:
     queue.page.set_viewport_size({"width": 390, "height": 1700})
-    queue.open(filled.address)
+    queue.open(filled.address, name=None)
+    queue.expect_chosen("A8")
+    expect(queue.page.get_by_role("button", name="Fraud")).to_be_disabled()
+    queue.introduce("Mona")
     queue.page.get_by_role("button", name="Legitimate").click()
     queue.expect_told("Legitimate: A8")
     wider = queue.page.evaluate(
@@ -324,7 +318,11 @@ def test_a_narrow_screen_shows_the_queue_and_reviews(filled: Filled, queue: Queu
     assert wider <= 0
 
 
-def test_an_empty_queue_says_why(served: Filled, queue: Queue) -> None:
+def test_an_empty_database_is_no_error_and_fills(served: Filled, queue: Queue) -> None:
+    queue.page.goto(f"{served.address}/rules")
+    expect(queue.page.get_by_text("No transactions yet.")).to_be_visible()
+    queue.page.goto(f"{served.address}/transaction?id=A1")
+    expect(queue.page.get_by_text("No transaction A1 is stored.")).to_be_visible()
     queue.open(served.address, name=None)
     expect(queue.page.get_by_text("No alert yet.")).to_be_visible()
     store(served.engine, [alert(1)])
