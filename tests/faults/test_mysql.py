@@ -17,12 +17,14 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, text
+from sqlalchemy.exc import DBAPIError
 
 from fraudstream.config import child_environment
 from fraudstream.schema import MAX_LENGTH
 from fraudstream.simulator import simulate
 from fraudstream.stack import Stack
 from fraudstream.store.engine import make_engine
+from fraudstream.store.errors import NO_SUCH_THREAD, errno
 from fraudstream.store.progress import read_progress
 from tests.support.jobs import run_script, running_job
 from tests.support.mysql_relay import MySQLRelay
@@ -96,15 +98,17 @@ class Run:
 
     def at_next_commit(self, stage: str, action: Callable[[], None]) -> None:
         """Do it "before" the server hears of the next commit of a batch, or "after" it has answered, when the
-        job has not heard yet; returns when it is done."""
+        job has not heard yet; returns when it is done. An OSError of it ends the connection there."""
         self._at_commit = stage, action
         wait_until(lambda: self._at_commit is None, timeout=150, describe=self._end_of_log)
 
     def on_commit(self, stage: str) -> None:
         with self._lock:
             if self._at_commit is not None and self._at_commit[0] == stage:
-                self._at_commit[1]()
-                self._at_commit = None
+                try:
+                    self._at_commit[1]()
+                finally:
+                    self._at_commit = None
 
 
 @contextmanager
@@ -185,7 +189,10 @@ def end_connections(run: Run) -> None:
     with run.database.admin.connect() as connection:
         threads = connection.scalars(query, {"user": run.database.url.username}).all()
     for thread in threads:
-        run.database.execute(f"KILL {int(thread)}")
+        try:
+            run.database.execute(f"KILL {int(thread)}")
+        except DBAPIError as error:  # it may have ended meanwhile
+            assert errno(error) == NO_SUCH_THREAD, error
 
 
 def have_the_server_die_before_it_hears_of_the_commit(run: Run) -> None:
@@ -197,7 +204,11 @@ def have_the_server_die_while_it_commits(run: Run) -> None:
 
 
 def have_the_server_die_before_the_job_hears_of_the_commit(run: Run) -> None:
-    die(run, "after", run.database.kill)
+    def kill_and_swallow_the_answer() -> None:
+        run.database.kill()
+        raise ConnectionAbortedError
+
+    die(run, "after", kill_and_swallow_the_answer)
 
 
 def die(run: Run, stage: str, kill: Callable[[], None]) -> None:
