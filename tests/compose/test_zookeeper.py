@@ -11,6 +11,7 @@ from fraudstream.config import Settings
 from tests.support import kafka_faults
 from tests.support.brokers import ComposeBroker
 from tests.support.compose import Compose
+from tests.support.jobs import SHORT_LIVED
 from tests.support.kafka_faults import Scene
 
 pytestmark = pytest.mark.timeout(1_800)
@@ -27,7 +28,7 @@ def scene(
     """The job on the host, with the containers' broker and a database of the test's own."""
     compose.up("kafka")
     servers = settings.kafka.bootstrap_servers
-    environment = {**settings_env, "KAFKA_BOOTSTRAP_SERVERS": servers}
+    environment = {**settings_env, **SHORT_LIVED, "KAFKA_BOOTSTRAP_SERVERS": servers}
     return Scene(ComposeBroker(compose, servers), environment, new_database, tmp_path)
 
 

@@ -19,7 +19,7 @@ from fraudstream.stack import Stack
 from fraudstream.topic import ensure_topic
 from tests.support import kafka_faults
 from tests.support.brokers import StackBroker
-from tests.support.jobs import run_script
+from tests.support.jobs import SHORT_LIVED, run_script
 from tests.support.kafka_faults import Scene, suspended
 from tests.support.kafka_topics import read_topic
 from tests.support.undisturbed import undisturbed_tables
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.timeout(900)
 def scene(
     stack: Stack, new_database: Callable[[], str], settings_env: dict[str, str], tmp_path: Path
 ) -> Scene:
-    return Scene(StackBroker(stack), settings_env, new_database, tmp_path)
+    return Scene(StackBroker(stack), {**settings_env, **SHORT_LIVED}, new_database, tmp_path)
 
 
 def test_a_broker_frozen_killed_and_away_for_a_minute_costs_no_record(scene: Scene) -> None:
@@ -66,7 +66,7 @@ def growth(stack: Stack, new_database: Callable[[], str], tmp_path_factory: pyte
     for part, frame in zip(parts, frames, strict=True):
         frame.to_csv(part, index=False)
     topic = f"grown-{secrets.token_hex(6)}"
-    environment = child_environment(**stack.addresses().environment(), KAFKA_TOPIC=topic)
+    environment = child_environment(**stack.addresses().environment(), **SHORT_LIVED, KAFKA_TOPIC=topic)
     ensure_topic(stack.addresses().kafka, topic, 5)
     for part in parts:
         produce(part, environment)

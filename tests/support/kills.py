@@ -18,7 +18,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.engine import URL, make_url
 
 from fraudstream.simulator import simulate
-from tests.support.jobs import running_job
+from tests.support.jobs import SHORT_LIVED, running_job
 from tests.support.load import count_rows, sending_at
 from tests.support.mail_servers import MailServer, Received, mail_server
 from tests.support.mysql_relay import MySQLRelay
@@ -161,6 +161,7 @@ def kill_under_load(
     with mail_server(MailServer()) as server, watched_database(make_url(database), killer) as watched:
         disturbed = {
             **environment,
+            **SHORT_LIVED,
             "MYSQL_URL": watched.render_as_string(hide_password=False),
             "SMTP_PORT": str(server.port),
             "RECEIVER_EMAIL": "analyst@example.org",
@@ -177,7 +178,8 @@ def kill_under_load(
             wait_until(lambda: everything_is_mailed(engine), timeout=100, describe="every alert is mailed")
 
     present = whole_tables(engine)
-    expected = undisturbed_tables(environment, new_database(), records, folder / "calm.log")
+    calm = {**environment, **SHORT_LIVED}
+    expected = undisturbed_tables(calm, new_database(), records, folder / "calm.log")
     assert_same_tables(present, expected)
     (totals,) = present["pipeline_totals"]
     assert metrics_total(engine) == tuple(totals[1:])
