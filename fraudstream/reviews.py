@@ -63,9 +63,14 @@ def reviewer_of(
     """Who reviews in this session. Raises NotAllowed.
 
     With `login`, `user` is what the provider said of the session: its `is_logged_in` must be true, and where
-    `allowed` names mail addresses, a verified one of them. Without login it is the `declared` name.
+    `allowed` names mail addresses, a verified one of them. Without login it is the `declared` name, and
+    nobody's where `allowed` asks for more.
     """
     if not login:
+        if allowed:
+            raise NotAllowed(
+                "DASHBOARD_ANALYSTS says who may review, and without a login nobody can show who they are."
+            )
         name = " ".join(declared.split())[:NAME_LENGTH]
         if not name:
             raise NotAllowed("Enter your name first: a review is never without one.")

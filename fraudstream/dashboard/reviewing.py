@@ -115,6 +115,8 @@ def _show_reviewer(problem: str | None) -> None:
             help="Without it nothing can be reviewed. Nobody checks it: that takes a login, see the README.",
             persist_state="session",
         )
+        if problem and st.session_state.get(_NAME):
+            st.text(problem)
         return
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.text(problem or f"Signed in as {reviewer().name}", width="content")

@@ -47,6 +47,7 @@ def _show(user: User) -> None:
     show_figure(
         views.history_figure(user.history.frame, present_palette()),
         "The user's amounts over the last 30 days",
+        views.history_table(user.history.frame),
     )
     _show_habits(user)
     st.subheader("Alerts", anchor=False)

@@ -6,21 +6,27 @@ import secrets
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import Engine, text
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError
 
+from fraudstream.reviews import Reviewer
 from fraudstream.stack import Stack
 from fraudstream.store.engine import make_engine
 from fraudstream.store.locks import lock_name
 from fraudstream.store.migrate import migrate
+from fraudstream.store.reviews import Seen, review, undo
 from fraudstream.store.tables import metadata
 from fraudstream.store.writer import become_writer
 from tests.support.accounts import create_accounts, execute, statements_of_compose
 from tests.support.databases import NAME_PREFIX
+from tests.support.transactions import Judged, store
 
 DENIED = {1044, 1142, 1143, 1227, 1370, 1410}
 LABEL = """INSERT INTO labels (TransactionID, source, label, known_at, version, recorded_at)
@@ -138,6 +144,16 @@ def test_the_dashboard_stores_a_word_on_a_transaction_and_takes_it_back(accounts
     assert allowed(accounts.dashboard, LABEL)
     assert allowed(accounts.dashboard, "DELETE FROM labels WHERE source = 'test'")
     assert not allowed(accounts.dashboard, f"CREATE TABLE {MADE_BY_THE_TEST} (a INT)")
+
+
+def test_the_dashboards_account_can_review_and_undo(accounts: Accounts) -> None:
+    store(
+        accounts.pipeline, [Judged("T1", "U1", Decimal(2500), datetime.fromisoformat("2026-03-01 12:00:00"))]
+    )
+    zone, by = ZoneInfo("UTC"), Reviewer("ann")
+    first = review(accounts.dashboard, Seen("T1", 0), "fraud", "", by=by, zone=zone)
+    second = undo(accounts.dashboard, Seen("T1", first.version), by=by)
+    assert (first.outcome, second.outcome) == ("fraud", None)
 
 
 def test_the_pipelines_account_can_end_the_connection_of_a_writer_that_hangs(accounts: Accounts) -> None:

@@ -104,6 +104,8 @@ def test_the_command_keeps_the_good_rows_and_names_the_bad(
 
     file.write_text("TransactionID,label,known_at\nT1,fraud,2025-01-20 08:30:00\n")
     assert run("--source", "shop")[0] == 0
+    code, _, complaints = run("--source", "review")
+    assert code == 2 and "reviews in the dashboard" in " ".join(complaints)
     file.write_bytes(b"TransactionID,label,known_at\nT\xff,fraud,2025-01-20 08:30:00\n")
     code, said, complaints = run()
     assert (code, said) == (1, []) and "utf-8" in complaints[0]

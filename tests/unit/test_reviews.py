@@ -29,6 +29,11 @@ def test_without_login_the_name_is_what_the_person_says_and_marked_as_such() -> 
     assert len(name(login=False, user={}, declared="x" * 500)) < NAME_LENGTH + 20
 
 
+def test_a_name_that_nobody_checks_is_not_enough_where_analysts_are_named() -> None:
+    with pytest.raises(NotAllowed, match="DASHBOARD_ANALYSTS"):
+        name(login=False, user={}, declared="ann@example.com", allowed=("ann@example.com",))
+
+
 @pytest.mark.parametrize("declared", ["", "   ", "\n\t"])
 def test_nobody_reviews_without_a_name(declared: str) -> None:
     with pytest.raises(NotAllowed, match="Enter your name"):
