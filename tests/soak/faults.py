@@ -24,7 +24,7 @@ def second_job_takes_over(system: System, rng: random.Random) -> None:
     wait_until(
         lambda: "standing by" in system.log.read_text(errors="replace"),
         timeout=_STANDS_BY_S,
-        describe="the second copy stands by",
+        describe=system.last_words,
     )
     time.sleep(rng.uniform(0, 3))
     system.kill_first_job()

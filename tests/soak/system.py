@@ -108,10 +108,11 @@ class System:
         began = time.monotonic()
         wait_until(lambda: self.committed() is not None, timeout=_RECOVERY_S, describe="the database answers")
         before = self.committed() or 0
-        wait_until(lambda: (self.committed() or 0) > before, timeout=_RECOVERY_S, describe=self._words)
+        wait_until(lambda: (self.committed() or 0) > before, timeout=_RECOVERY_S, describe=self.last_words)
         self.longest_pause_s = max(self.longest_pause_s, time.monotonic() - began)
         for job, _ in self._jobs:
-            assert job.poll() is None, self._words()
+            assert job.poll() is None, self.last_words()
 
-    def _words(self) -> str:
-        return f"the job works\n{self.log.read_text(errors='replace')[-4000:]}"
+    def last_words(self) -> str:
+        """What the copy that was started last has said."""
+        return f"{self.log.name}\n{self.log.read_text(errors='replace')[-4000:]}"
