@@ -90,7 +90,14 @@ def _show_buttons(transaction_id: str, known: Known, after: Callable[[str], None
     seen = Seen(transaction_id, known.review.version if known.review else NOT_REVIEWED)
     note_key = f"note {seen.transaction_id} {seen.version}"
     present = known.review.note if known.review else None
-    st.text_area("Note", present or "", key=note_key, max_chars=NOTE_LENGTH, height=_NOTE_PX)
+    st.text_area(
+        "Note",
+        present or "",
+        key=note_key,
+        max_chars=NOTE_LENGTH,
+        height=_NOTE_PX,
+        persist_state="page",  # a draft waits for who looks at another alert meanwhile
+    )
     with st.container(horizontal=True, gap="small"):
         for outcome, label, key in _DECISIONS:
             st.button(

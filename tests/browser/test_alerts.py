@@ -151,6 +151,11 @@ def test_the_queue_is_reviewed_by_keys_and_a_review_is_undone(
     note = queue.page.get_by_role("textbox", name="Note")
     note.fill("fun at the beach, all in order")  # the letters of the keys are letters here
     note.press("Tab")
+    queue.press("k")
+    queue.expect_chosen("A8")
+    queue.press("j")
+    queue.expect_chosen("A7")
+    expect(note).to_have_value("fun at the beach, all in order")  # the draft has waited
     queue.press("l")
     queue.expect_told("Legitimate: A7")
     dashboard.expect_column("queue", "Transaction", ["A8", *(f"A{number}" for number in range(6, -1, -1))])

@@ -20,7 +20,7 @@ _LABELS_AND_WITHDRAWN = sa.Enum("fraud", "legitimate", "withdrawn")
 _NAME_CODES = """
     UPDATE alerts JOIN clean_data ON clean_data.TransactionID = alerts.TransactionID
     SET codes = LEFT(REPLACE(REPLACE(REPLACE(
-        JSON_EXTRACT(reasons, '$[*].code'), '", "', ' '), '["', ''), '"]', ''), 512)
+        COALESCE(JSON_EXTRACT(reasons, '$[*].code'), ''), '", "', ' '), '["', ''), '"]', ''), 512)
 """
 # A day's reasons are those of its alerts: of all rows only these have any.
 _COUNT_REASONS = """
@@ -30,6 +30,7 @@ _COUNT_REASONS = """
         FROM alerts JOIN clean_data ON clean_data.TransactionID = alerts.TransactionID,
              JSON_TABLE(clean_data.reasons, '$[*]' COLUMNS (code VARCHAR(255) PATH '$.code')) AS reason
     ) AS found
+    WHERE code IS NOT NULL
     GROUP BY day, code
 """
 _COUNT_SCORES = """
