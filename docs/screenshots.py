@@ -26,7 +26,7 @@ from tests.support.waiting import wait_until
 
 PICTURES = PROJECT_DIR / "docs" / "images"
 MOST_BYTES = 300_000
-RATE = 60
+RATE = 25
 # Duplicates and the cool-down of mails leave less than the file has lines.
 ENOUGH = 0.95
 PATIENCE_S = 600
@@ -128,6 +128,7 @@ def take(browser: Browser, address: str, picture: Picture) -> None:
     page.goto(f"{address}/{picture.path}")
     page.locator(".js-plotly-plot .main-svg, [data-testid=stDataFrame] canvas").first.wait_for()
     page.wait_for_timeout(4_000)  # for whatever is below the first one
+    page.get_by_test_id("stStatusWidget").wait_for(state="hidden")
     small = smallest(page.screenshot())
     page.context.close()
     assert len(small) < MOST_BYTES, f"{picture.name} has {len(small):,} bytes"

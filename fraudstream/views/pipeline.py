@@ -20,6 +20,7 @@ Ends = tuple[datetime, datetime]
 """The first and the last moment that a figure shows, UTC."""
 
 _HEIGHT = 250
+_MOST_IN_A_LEGEND = 8
 _TIME = "%Y-%m-%d %H:%M:%S"
 
 
@@ -133,6 +134,7 @@ def lag_figure(lag: pd.DataFrame, ends: Ends, palette: Palette, zone: ZoneInfo) 
     figure = _over_time(figure, ends, palette, zone, "Records behind")
     totals = lag.groupby("start")["lag"].sum() if len(lag) else pd.Series([0])
     figure.update_yaxes(**whole_numbers(totals, palette))
+    figure.update_layout(showlegend=1 < len(figure.data) <= _MOST_IN_A_LEGEND)
     return figure
 
 
