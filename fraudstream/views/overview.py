@@ -285,7 +285,7 @@ def timeline_figure(
     )
     figure.update_yaxes(
         title={"text": f"Per {step}", "font": {"size": 13}},
-        **whole_numbers(frame["transactions"], palette),
+        **whole_numbers(frame["flagged" if fraud_only else "transactions"], palette),
         row=1,
         col=1,
     )

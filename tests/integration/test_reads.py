@@ -107,9 +107,9 @@ def test_an_overview_counts_each_chosen_row_once(filled, asked, chosen):
         else filled.totals(Period(period.start - (period.end - period.start), period.start), chosen)
     )
     assert counted.before == before
-    _assert_timeline(counted.timeline, filled, period, chosen)
-    _assert_weekday_hours(counted.by_weekday_hour, filled.chosen(period, chosen))
     # A share counts all transactions even when only frauds are chosen.
+    _assert_timeline(counted.timeline, filled, period, chosen)
+    _assert_weekday_hours(counted.by_weekday_hour, filled.named(period, chosen))
     for column, shown in zip(
         COLUMNS, (counted.by_location, counted.by_device, counted.by_merchant), strict=True
     ):
@@ -262,7 +262,7 @@ def _assert_feed(feed: pd.DataFrame, rows: pd.DataFrame) -> None:
 def _assert_timeline(timeline: reads.Timeline, filled: Filled, period: Period, chosen: Filter) -> None:
     shown = Period(min(period.start, period.end - DAY), period.end)
     assert timeline.shown == shown
-    rows = filled.chosen(shown, chosen)
+    rows = filled.named(shown, chosen)
     expected = _sums(rows, rows["Time"].dt.floor(timeline.step[0]))
     assert timeline.frame["start"].tolist() == expected.index.tolist()
     assert timeline.frame["transactions"].tolist() == expected["transactions"].tolist()

@@ -170,10 +170,11 @@ def test_timeline_height_is_all_its_lower_part_the_flagged_and_below_is_their_sh
     assert (share_of_them.name, list(share_of_them.y)) == ("Flagged share", [2.5])
 
 
-def test_timeline_of_flagged_only_has_no_other_bars():
-    frame = pd.DataFrame({"start": [pd.Timestamp(NOON)], "transactions": [30], "flagged": [30]})
-    bars = [trace.name for trace in _timeline(frame, fraud_only=True).data if trace.type == "bar"]
-    assert bars == ["Flagged"]
+def test_timeline_of_flagged_only_has_no_other_bars_and_the_share_of_all():
+    frame = pd.DataFrame({"start": [pd.Timestamp(NOON)], "transactions": [40], "flagged": [10]})
+    bars, share_of_all = _timeline(frame, fraud_only=True).data
+    assert (bars.name, list(bars.y)) == ("Flagged", [10])
+    assert list(share_of_all.y) == [25.0]
 
 
 def test_what_is_shown_before_a_short_period_is_shaded():

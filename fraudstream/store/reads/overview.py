@@ -99,8 +99,8 @@ class Counted:
     """What is counted in one period. `before` is of the period before, None where there is none.
 
     `by_location`, `by_device`, `by_merchant`: name ("" is missing), transactions, flagged, amount_at_risk, a
-    row for each name; they count all transactions, as a share needs them, even with `fraud_only`.
-    `by_weekday_hour`: weekday (0 is Monday), hour, transactions, flagged, in no order.
+    row for each name. `by_weekday_hour`: weekday (0 is Monday), hour, transactions, flagged, in no order.
+    These and the timeline count all transactions, as a share needs them, even with `fraud_only`.
     """
 
     totals: Totals
@@ -202,7 +202,7 @@ def timeline(connection: Connection, period: Period, chosen: Filter) -> Timeline
         read_frame(
             connection,
             select(_start_of(step, table).label("start"), *_sums(table))
-            .where(when, *_named(table, chosen), *_flagged_only(table, chosen))
+            .where(when, *_named(table, chosen))
             .group_by(_start_of(step, table)),
         )
         for table, when in _parts(shown)
@@ -331,7 +331,6 @@ def _edge_hours(connection: Connection, period: Period, chosen: Filter) -> pd.Da
         .where(
             _within_any(hour, period.edges()),
             *_named(rollup_hourly, chosen),
-            *_flagged_only(rollup_hourly, chosen),
         )
         .group_by(hour)
     )
@@ -351,7 +350,7 @@ def _hours_of_days(
             rollup_daily.c.Is_Fraud,
             *(func.sum(rollup_daily.c[hour]).label(hour) for hour in HOURS_OF_DAY),
         )
-        .where(days, *_named(rollup_daily, chosen), *_flagged_only(rollup_daily, chosen))
+        .where(days, *_named(rollup_daily, chosen))
         .group_by(key, rollup_daily.c.Is_Fraud)
     )
     wide = read_frame(connection, statement)
