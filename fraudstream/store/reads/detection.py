@@ -115,8 +115,8 @@ def _known_outcomes(connection: Connection, span: Span) -> pd.DataFrame:
 
     Of several sources the word that became known last counts; of two at the same time, fraud.
     """
-    # Of the words on an alert the greatest counts: the later one, and of the same time that of fraud.
-    word = func.max(func.concat(labels.c.known_at, case((labels.c.label == "fraud", "1"), else_="0")))
+    # Of the words on an alert the greatest counts: the later one, and of the same time that of fraud, odd.
+    word = func.max(func.to_seconds(labels.c.known_at) * 2 + case((labels.c.label == "fraud", 1), else_=0))
     labelled = (
         select(func.date(alerts.c.Time).label("day"), alerts.c.codes, word.label("word"))
         .join_from(alerts, labels, labels.c.TransactionID == alerts.c.TransactionID)
@@ -124,7 +124,7 @@ def _known_outcomes(connection: Connection, span: Span) -> pd.DataFrame:
         .group_by(alerts.c.alert_id)
         .subquery()
     )
-    fraud = func.right(labelled.c.word, 1) == "1"
+    fraud = func.mod(labelled.c.word, 2)
     counted = read_frame(
         connection,
         select(
