@@ -140,7 +140,7 @@ def _read(wanted: Wanted) -> Shown:
 
 
 def _chosen(ids: list[str]) -> str | None:
-    """The alert that is looked at: the one chosen, else the first; after a review the one in its place."""
+    """The alert that is looked at: the one chosen, also where it has left this page, else the first."""
     chosen: str | None = st.session_state.get(_CHOSEN)
     if chosen is None and ids:
         chosen = ids[0]

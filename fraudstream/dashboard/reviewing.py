@@ -72,18 +72,18 @@ def show_review(
         reviewer()
     except NotAllowed as refused:
         problem = str(refused)
-    if problem is None or not _asks_to_sign_in():
+    if problem is None or _asks_for() == "name":
         _show_buttons(transaction_id, known, after, disabled=problem is not None)
     _show_told()
     _show_reviewer(problem)
 
 
-def _asks_to_sign_in() -> bool:
-    """Whether a name would not do."""
+def _asks_for() -> Literal["name", "login", "nothing"]:
+    """By what somebody becomes a reviewer here; nothing helps where the login's file cannot be read."""
     try:
-        return login_is_on()
+        return "login" if login_is_on() else "name"
     except NotAllowed:
-        return True
+        return "nothing"
 
 
 def _show_buttons(transaction_id: str, known: Known, after: Callable[[str], None], *, disabled: bool) -> None:
@@ -113,7 +113,8 @@ def _show_buttons(transaction_id: str, known: Known, after: Callable[[str], None
 
 def _show_reviewer(problem: str | None) -> None:
     """Who reviews, and the way to become somebody: a sign-in with login, else a name."""
-    if not _asks_to_sign_in():
+    asks_for = _asks_for()
+    if asks_for == "name":
         st.text_input(
             "Your name",
             key=_NAME,
@@ -127,6 +128,8 @@ def _show_reviewer(problem: str | None) -> None:
         return
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         st.text(problem or f"Signed in as {reviewer().name}", width="content")
+        if asks_for == "nothing":
+            return
         if problem is None or st.user.to_dict().get("is_logged_in"):
             st.button("Sign out", icon=":material/logout:", on_click=st.logout)
         else:
@@ -142,7 +145,9 @@ def decide(seen: Seen, outcome: Outcome, note_key: str, after: Callable[[str], N
     except (NotAllowed, store.NotReviewed, DatabaseProblem) as problem:
         st.session_state[_TOLD] = Told("refused", str(problem))
         return
-    _decided().append(Seen(seen.transaction_id, stored.version))
+    # Of one transaction only the last decision: to undo it says again what an earlier one said.
+    others = [each for each in _decided() if each.transaction_id != seen.transaction_id]
+    st.session_state[_DECIDED] = [*others, Seen(seen.transaction_id, stored.version)]
     st.session_state[_TOLD] = Told("done", f"{STATES[outcome]}: {seen.transaction_id}")
     after(seen.transaction_id)
 
