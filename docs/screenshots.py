@@ -26,7 +26,7 @@ from tests.support.waiting import wait_until
 
 PICTURES = PROJECT_DIR / "docs" / "images"
 MOST_BYTES = 300_000
-RATE = 25
+RATE = 80
 # Duplicates and the cool-down of mails leave less than the file has lines.
 ENOUGH = 0.95
 PATIENCE_S = 600

@@ -360,19 +360,16 @@ window.recording = setInterval(() => window.places.add(JSON.stringify(
 """
 
 
-def test_a_refresh_moves_nothing(
-    engine: Engine, database: str, start_dashboard: Callable[..., str], dashboard: Dashboard
-):
+def test_a_refresh_moves_nothing(filled: Filled, dashboard: Dashboard):
     """What a person looks at stays where it is when rows arrive."""
-    store(engine, random_transactions(300, seed=21, start=NOON))
     page = dashboard.page
-    page.goto(start_dashboard(MYSQL_URL=database))
-    dashboard.expect_kpis(total_transactions="300")
+    page.goto(filled.address)
+    dashboard.expect_kpis(**filled.kpis())
     dashboard.bar_labels("Suspicious-devices")
     dashboard.column("feed", "Transaction")
     page.evaluate(RECORD_PLACES)
-    store(engine, random_transactions(100, seed=22, start=NOON, prefix="S"))
-    dashboard.expect_kpis(within_ms=WITHIN_A_REFRESH_MS, total_transactions="400")
+    store(filled.engine, random_transactions(100, seed=22, start=NOON, prefix="S"))
+    dashboard.expect_kpis(within_ms=WITHIN_A_REFRESH_MS, **filled.kpis())
     page.wait_for_timeout(500)
     places = page.evaluate("clearInterval(window.recording), [...window.places]")
     assert len(places) == 1 and places[0].count(",") > 8
