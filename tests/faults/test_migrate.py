@@ -300,7 +300,8 @@ def test_two_jobs_bring_an_older_database_forward_and_go_on_where_it_was(
         stored = connection.execute(
             text("SELECT TransactionID, Amount, features FROM clean_data WHERE features IS NOT NULL")
         ).all()
-        assert connection.scalar(text("SELECT SUM(transactions) FROM rollup_hourly")) == OLD + NEW
+        for rollup in ("rollup_hourly", "rollup_daily"):
+            assert connection.scalar(text(f"SELECT SUM(transactions) FROM {rollup}")) == OLD + NEW
     # Each user's new rows see those that the older version stored.
     counted = {row.TransactionID: unpack(row.features)[FEATURE_NAMES.index("tx_count_24h")] for row in stored}
     assert counted == {f"T{number}": number // USERS for number in range(OLD, OLD + NEW)}
@@ -333,7 +334,7 @@ def test_a_newer_database_is_refused_by_whoever_would_use_it(
         assert "revision 9999, which this version of fraudstream does not know" in said, f"{words}: {said}"
         assert "Traceback" not in said
     with pytest.raises(NewerTables, match=r"^The database is at revision 9999"):
-        read_overview(open_engine(make_url(database)), Filter())
+        read_overview(open_engine(make_url(database)), "all", Filter())
     assert revisions(engine) == ["9999"]
 
 
