@@ -60,13 +60,6 @@ def server() -> Iterator[MailServer]:
 def flag(engine: Engine, *transactions: Judged) -> None:
     """Store flagged transactions with their alerts, as a batch does."""
     store(engine, transactions)
-    now = datetime.fromisoformat("2025-01-15 08:20:31")
-    rows = [
-        {"TransactionID": row.transaction_id, "UserID": row.user_id, "Time": row.time, "created_at": now}
-        for row in transactions
-    ]
-    with engine.begin() as connection:
-        connection.execute(alerts.insert().values(state="waiting"), rows)
 
 
 def flagged(identity: str, user: str, amount: str = "2410.00", **other: str) -> Judged:
