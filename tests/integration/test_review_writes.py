@@ -15,6 +15,7 @@ from sqlalchemy import Engine, text
 from fraudstream.known_outcomes import KnownOutcomes
 from fraudstream.labels import Label
 from fraudstream.reviews import Reviewer
+from fraudstream.store import reviews
 from fraudstream.store.labels import import_labels, only_writer_of_labels, read_label_changes
 from fraudstream.store.reads.cases import Case, read_case
 from fraudstream.store.reads.snapshot import snapshot
@@ -156,7 +157,10 @@ def test_a_transaction_that_was_not_flagged_can_be_reviewed_one_that_is_not_ther
         undo(engine, Seen(alert, 0), by=ANN)
 
 
-def test_a_review_does_not_wait_for_a_long_import(engine: Engine, alert: str) -> None:
+def test_a_review_does_not_wait_for_a_long_import(
+    engine: Engine, alert: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reviews, "_LOCK_TIMEOUT_S", 0.2)
     with (
         only_writer_of_labels(engine, timeout_s=5),
         pytest.raises(NotReviewed, match="Try again in a minute"),
