@@ -19,6 +19,7 @@ from fraudstream.store.status import set_status
 from tests.support.browsing import WITHIN_A_REFRESH_MS, Dashboard
 from tests.support.relay import Relay
 from tests.support.transactions import Judged, random_transactions, store
+from tests.support.waiting import wait_until
 
 NOON = datetime.fromisoformat("2026-03-01 12:00:00")
 
@@ -178,10 +179,18 @@ def test_every_filter_applies_to_every_number(filled: Filled, dashboard: Dashboa
     dashboard.choose("Merchant", "Jumia")
     where = "Device = 'Android' AND Merchant = 'Jumia'"
     dashboard.expect_kpis(**filled.kpis(where))
-    shown = dashboard.column("feed", "Transaction")
-    assert shown == filled.newest(where)[: len(shown)]
-    assert dashboard.bar_labels("Suspicious-devices") == ["Android"]
-    assert dashboard.bar_labels("Risky-merchants-by-share") == ["Jumia"]
+    # Below the totals, each part is drawn anew a moment later.
+    wait_until(
+        lambda: (shown := dashboard.column("feed", "Transaction")) == filled.newest(where)[: len(shown)],
+        timeout=WITHIN_A_REFRESH_MS / 1000,
+        describe="the feed has the newest of what the filter lets through",
+    )
+    for chart, names in {"Suspicious-devices": ["Android"], "Risky-merchants-by-share": ["Jumia"]}.items():
+        wait_until(
+            lambda chart=chart, names=names: dashboard.bar_labels(chart) == names,
+            timeout=WITHIN_A_REFRESH_MS / 1000,
+            describe=f"{chart} shows {names} alone",
+        )
     expect(dashboard.page).to_have_url(re.compile(r"\?device=Android&merchant=Jumia$"))
 
 
