@@ -26,8 +26,9 @@ from fraudstream.store.labels import import_labels
 from fraudstream.store.migrate import migrate
 from fraudstream.store.reads.snapshot import open_engine
 from fraudstream.store.reviews import Seen, review
-from tests.support.browsing import Dashboard
+from tests.support.browsing import WITHIN_A_REFRESH_MS, Dashboard
 from tests.support.transactions import Judged, store
+from tests.support.waiting import wait_until
 
 NOON = datetime.fromisoformat("2026-03-01 12:00:00")
 CAIRO = ZoneInfo("Africa/Cairo")
@@ -103,6 +104,16 @@ def label(engine: Engine) -> None:
         review(engine, Seen("plain", version), outcome, note, by=Reviewer(HOSTILE), zone=CAIRO)  # type: ignore[arg-type]
 
 
+def open_up(page: Page, label: str) -> None:
+    """Open what is folded away under a label; a click while the page is still being drawn may be lost."""
+    fold = page.locator("details").filter(has_text=label)
+    wait_until(
+        lambda: fold.get_attribute("open") is not None or fold.locator("summary").click(),
+        timeout=WITHIN_A_REFRESH_MS / 1000,
+        describe=f"{label} is open",
+    )
+
+
 def test_a_mails_link_opens_all_that_is_known_of_its_transaction(
     filled: Filled, page: Page, dashboard: Dashboard
 ) -> None:
@@ -128,9 +139,9 @@ def test_a_mails_link_opens_all_that_is_known_of_its_transaction(
     assert labels[0] == "high amount after other high ones: 90"
     assert "new device: 1" in labels
 
-    page.get_by_text("Where it came from").click()
+    open_up(page, "Where it came from")
     expect(page.get_by_text("Its alert waits to be mailed")).to_be_visible()
-    page.get_by_text("All features").click()
+    open_up(page, "All features")
     dashboard.expect_column("features", "Feature", [FEATURE_PHRASES[name] for name in FEATURE_NAMES])
 
 
