@@ -18,6 +18,7 @@ help:
 	@echo "make test-faults   what is killed, frozen, restored, encrypted or fed with garbage, at length"
 	@echo "make soak   a steady load with faults at random, then all compared (MINUTES=20 SEED=n)"
 	@echo "make test-compose   bring docker-compose.yml up and try all of it (needs a Docker engine)"
+	@echo "make test-zookeeper   lose Kafka in every way, with the ZooKeeper of docker-compose.yml (likewise)"
 	@echo "make bench   how fast all of it is, alone on the machine (BENCH='--quick', '--compare old.json', ...)"
 	@echo "make audit   ask the Python package index about known weaknesses of what is installed"
 	@echo "make screenshots   the pictures of README and docs, from a running demo"
@@ -44,7 +45,10 @@ soak: $(VENV)/.dev setup
 	$(PY) -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))
 
 test-compose: setup-dev
-	$(PY) -m pytest tests/compose
+	$(PY) -m pytest tests/compose --ignore=tests/compose/test_zookeeper.py
+
+test-zookeeper: setup-dev
+	$(PY) -m pytest tests/compose/test_zookeeper.py
 
 # Fails as well where the index does not know a package: then nothing was found out about it.
 bench: setup-dev
