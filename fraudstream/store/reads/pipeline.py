@@ -173,7 +173,8 @@ def batches(connection: Connection, window: timedelta) -> Batches | None:
     within = batch_metrics.c.committed_at > since
     # The newest commit belongs to the last step, not to one that begins with it.
     passed_us = func.timestampdiff(text("MICROSECOND"), since, batch_metrics.c.committed_at) - 1
-    number = func.floor(passed_us / (step / timedelta(microseconds=1))).label("number")
+    # In whole numbers: MySQL keeps four decimals of a division, which makes the last step's end a new step.
+    number = passed_us.op("DIV", precedence=8)(step // timedelta(microseconds=1)).label("number")
     counted = read_frame(
         connection,
         select(
