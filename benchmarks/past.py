@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pyarrow.compute as pc
-from sqlalchemy import Engine, delete, insert, select, text
+from sqlalchemy import Engine, delete, insert, text
 
 from benchmarks.population import Population
 from fraudstream.config import PROJECT_DIR
@@ -60,8 +60,3 @@ def forget_mails(engine: Engine) -> None:
     with engine.begin() as connection:
         for table in (alerts, mails, alert_holds):
             connection.execute(delete(table))
-
-
-def stored_rows(engine: Engine) -> int:
-    with engine.connect() as connection:
-        return connection.scalar(select(text("COUNT(*)")).select_from(clean_data)) or 0

@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import Connection, Insert
+from sqlalchemy import Connection, Insert, Table
+from sqlalchemy.dialects.mysql import insert
 from sqlalchemy.exc import DBAPIError
 
 # Servers take statements of 16 MB and more.
@@ -40,6 +41,27 @@ def insert_rows(connection: Connection, statement: Insert, rows: pa.Table) -> No
         except DBAPIError as error:
             error.statement = f"{head}(...){tail}"
             raise
+
+
+def add_to_counters(connection: Connection, table: Table, counted: pa.Table) -> None:
+    """Add to the rows of `table` that have the keys of `counted`, and make those that are missing.
+
+    The columns of `counted` are the table's primary key and the counters to add to. Always in one order, so
+    that two writers could only wait for each other, never deadlock.
+    """
+    key = [column.name for column in table.primary_key]
+    statement = insert(table)
+    insert_rows(
+        connection,
+        statement.on_duplicate_key_update(
+            {
+                name: table.c[name] + statement.inserted[name]
+                for name in counted.column_names
+                if name not in key
+            }
+        ),
+        counted.sort_by([(name, "ascending") for name in key]),
+    )
 
 
 def _one_ahead(texts: Iterator[str]) -> Iterator[str]:
@@ -80,8 +102,9 @@ def _quoted(column: pa.Array) -> pa.Array:
     if pa.types.is_binary(kind):
         return pc.binary_join_element_wise("x'", _hexadecimal(column), "'", "")
     if pa.types.is_timestamp(kind):
-        text = column.cast(pa.timestamp("us")).cast(pa.string())
-        return pc.binary_join_element_wise("'", text, "'", "")
+        column = column.cast(pa.timestamp("us"))
+    if pa.types.is_temporal(kind):
+        return pc.binary_join_element_wise("'", column.cast(pa.string()), "'", "")
     return column.cast(pa.string())
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import orjson
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import Connection, Table
-from sqlalchemy.dialects.mysql import insert
+from sqlalchemy import Connection
 
 from fraudstream.schema import SCORE_BINS
+from fraudstream.store.bulk import add_to_counters
 from fraudstream.store.tables import CODES_LENGTH, REASON_CODE_LENGTH, rule_daily, score_daily
 
 
@@ -17,10 +17,11 @@ def add_to_daily_counts(connection: Connection, stored: pa.Table, model_version:
 
     Without a model a score is only a rule's verdict, and is not counted.
     """
-    _add(connection, rule_daily, reasons_by_day(stored), "flagged")
+    add_to_counters(connection, rule_daily, reasons_by_day(stored))
     if model_version is not None:
         scores = scores_by_day(stored)
-        _add(connection, score_daily, scores, "transactions", model_version=model_version)
+        version = pa.repeat(pa.scalar(model_version), len(scores))
+        add_to_counters(connection, score_daily, scores.append_column("model_version", version))
 
 
 def joined_codes(reasons: str) -> str:
@@ -57,15 +58,4 @@ def _days(stored: pa.Table) -> pa.ChunkedArray:
 def _counted(rows: pa.Table, name: str) -> pa.Table:
     key = rows.column_names
     counted = rows.group_by(key).aggregate([([], "count_all")]).rename_columns([*key, name])
-    # Always in one order, so that two writers could only wait for each other, never deadlock.
     return counted.sort_by([(column, "ascending") for column in key])
-
-
-def _add(connection: Connection, table: Table, counted: pa.Table, counter: str, **same: object) -> None:
-    if len(counted) == 0:
-        return
-    statement = insert(table)
-    connection.execute(
-        statement.on_duplicate_key_update({counter: table.c[counter] + statement.inserted[counter]}),
-        [{**row, **same} for row in counted.to_pylist()],
-    )

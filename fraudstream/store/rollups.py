@@ -6,15 +6,12 @@ A missing name is "" here. Days and hours are those of Time, local time in the s
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pyarrow as pa
 import pyarrow.compute as pc
-from sqlalchemy import Connection, Table
-from sqlalchemy.dialects.mysql import insert
+from sqlalchemy import Connection
 
 from fraudstream.schema import KNOWN_NAMES
-from fraudstream.store.bulk import insert_rows
+from fraudstream.store.bulk import add_to_counters
 from fraudstream.store.tables import HOURS_OF_DAY, rollup_daily, rollup_hourly
 
 _WHO = (*KNOWN_NAMES, "Is_Fraud")
@@ -24,8 +21,8 @@ def add_to_rollups(connection: Connection, stored: pa.Table) -> None:
     """Count the rows of a batch that are stored: columns Time, Amount, Location, Device, Merchant and
     Is_Fraud of JUDGED_ARROW. In the batch's transaction, once."""
     hourly = _hourly(stored)
-    _add(connection, rollup_hourly, hourly, ("hour", *_WHO))
-    _add(connection, rollup_daily, _daily(hourly), ("day", *_WHO))
+    add_to_counters(connection, rollup_hourly, hourly)
+    add_to_counters(connection, rollup_daily, _daily(hourly))
 
 
 def _hourly(stored: pa.Table) -> pa.Table:
@@ -49,15 +46,3 @@ def _daily(hourly: pa.Table) -> pa.Table:
     added = ["transactions", "amount", *present]
     sums = keyed.group_by(["day", *_WHO]).aggregate([(name, "sum") for name in added])
     return sums.rename_columns({f"{name}_sum": name for name in added})
-
-
-def _add(connection: Connection, into: Table, sums: pa.Table, key: Sequence[str]) -> None:
-    """Add to the rows with these keys, which are made where they are missing."""
-    statement = insert(into)
-    added = [name for name in sums.column_names if name not in key]
-    insert_rows(
-        connection,
-        statement.on_duplicate_key_update({name: into.c[name] + statement.inserted[name] for name in added}),
-        # Always in one order, so that two writers could only wait for each other, never deadlock.
-        sums.sort_by([(name, "ascending") for name in key]),
-    )
