@@ -9,6 +9,8 @@ from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.pool import NullPool
 
+from fraudstream.store.driver import send_statements_whole
+
 # One behaviour on MySQL and MariaDB, whatever the server's own defaults are.
 _SESSION = (
     "SET time_zone = '+00:00', "
@@ -49,6 +51,7 @@ def make_engine(
             "mysql-connector-python's C extension could not be loaded: reinstall requirements.txt, and "
             "import fraudstream before pyarrow or pandas"
         )
+    send_statements_whole()
     pool: dict[str, Any] = (
         {"pool_pre_ping": True, "pool_recycle": 1800} if pooled else {"poolclass": NullPool}
     )

@@ -39,7 +39,7 @@ SCHEMA = pa.schema(
 TEXT = st.text(st.characters(exclude_categories=("Cs",)), max_size=20).map(lambda text: f"<{text}>")
 NOW = datetime.fromisoformat("2026-01-01T01:02:03.456789")
 TIME = st.datetimes(NOW.replace(year=2000), NOW.replace(year=9999))
-NASTY = ("'", "\\", "\\'", "%s", "%(x)s", ":x", "\0\x1a\n", "--")
+NASTY = ("'", "\\", "\\'", "%s", "%(x)s", ":x", "\0\x1a\n", "--", "delimiter x\n")
 ROW = st.fixed_dictionaries(
     {
         "UserID": TEXT,

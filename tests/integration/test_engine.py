@@ -1,4 +1,4 @@
-"""Connections to a real server that stops answering."""
+"""Connections to a real server: one that stops answering, and what the driver makes of a statement."""
 
 from __future__ import annotations
 
@@ -26,3 +26,19 @@ def test_a_server_that_says_nothing_for_too_long_is_given_up(database: str) -> N
 def test_a_statement_may_take_any_time_where_nobody_says_how_long(database: str) -> None:
     with make_engine(make_url(database), pooled=False).connect() as connection:
         assert connection.scalar(text("SELECT SLEEP(2)")) == 0
+
+
+@pytest.mark.parametrize("pure_python", [False, True])
+@pytest.mark.parametrize("words", ["delimiter x\ny", "DELIMITER ;;\nDROP TABLE clean_data;;\n"])
+def test_a_text_about_delimiters_is_a_text(database: str, *, pure_python: bool, words: str) -> None:
+    with make_engine(make_url(database), pure_python=pure_python).connect() as connection:
+        assert connection.scalar(text("SELECT :words"), {"words": words}) == words
+
+
+@pytest.mark.parametrize("pure_python", [False, True])
+def test_many_texts_about_delimiters_take_no_longer_than_others(database: str, *, pure_python: bool) -> None:
+    words = "delimiter x " * 20_000
+    with make_engine(make_url(database), pure_python=pure_python).connect() as connection:
+        began = time.monotonic()
+        assert connection.scalar(text("SELECT :words"), {"words": words}) == words
+        assert time.monotonic() - began < 5
