@@ -8,7 +8,9 @@ Run as `python -m benchmarks.naive`, with the pipeline's settings in the environ
 
 from __future__ import annotations
 
-import pandas as pd
+import fraudstream  # noqa: F401  # before pandas: see there
+
+import pandas as pd  # isort: skip
 from pyspark.sql import DataFrame
 from pyspark.sql import functions as F
 from sqlalchemy import Engine, text

@@ -165,13 +165,18 @@ def paced(pipeline: Pipeline, site: Site, load: Load, rate: float, seconds: floa
 
 def lone_records_ms(pipeline: Pipeline, site: Site, load: Load, count: int) -> Percentiles:
     """`count` records, each alone in a quiet system at an unforeseeable moment."""
+    _send_one(pipeline, site, load)  # connects
     chance, first, commits = random.Random(7), _ends(pipeline, site), Commits()
     with watch_commits(site.engine, site.topic, commits):
         for _ in range(count):
-            load.send_paced(1000, 0.001, lambda _sent: None)
-            pipeline.await_committed(site, load.sent, timeout_s=60)
+            _send_one(pipeline, site, load)
             time.sleep(chance.uniform(0.3, 1.0))
     return _commit_ms(site.engine, first, commits)
+
+
+def _send_one(pipeline: Pipeline, site: Site, load: Load) -> None:
+    load.send_paced(1000, 0.001, lambda _sent: None)
+    pipeline.await_committed(site, load.sent, timeout_s=60)
 
 
 def _ends(pipeline: Pipeline, site: Site) -> dict[int, int]:

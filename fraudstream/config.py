@@ -74,7 +74,7 @@ class Settings(BaseSettings):
     spark_master: str = "local[*]"
     spark_driver_memory: str = Field("1g", pattern=r"^\d+[mg]$")
     trigger_interval_seconds: float = Field(0, ge=0, allow_inf_nan=False)
-    max_records_per_batch: int = Field(20_000, ge=1)
+    max_records_per_batch: int = Field(50_000, ge=1)
     model_dir: Path = PROJECT_DIR / "model_output"
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -32,14 +33,31 @@ class PartitionWork:
     find_stored: FindStored
     find_histories: FindHistories
     claims: Claims
+    next_offsets: Mapping[int, int]
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         present = [batch for batch in batches if batch.num_rows]
         if present:
-            cleaned = pa.Table.from_batches(present).cast(CLEANED_ARROW)
-            known = Known(self.find_stored, self.find_histories, self.outcomes.value)
-            judged = judge_partition(cleaned, judge=self.judge.value, known=known, claims=self.claims)
-            yield _packed(judged)
+            yield _packed(self.judged(pa.Table.from_batches(present)))
+
+    def judged(self, cleaned: pa.Table) -> pa.Table:
+        """Rows of CLEANED_ARROW, all that the batch has of their users -> rows of JUDGED_ARROW."""
+        fresh = drop_committed(cleaned.cast(CLEANED_ARROW), self.next_offsets)
+        known = Known(self.find_stored, self.find_histories, self.outcomes.value)
+        return judge_partition(fresh, judge=self.judge.value, known=known, claims=self.claims)
+
+
+def drop_committed(cleaned: pa.Table, next_offsets: Mapping[int, int]) -> pa.Table:
+    """Without the rows that an earlier batch has committed: those below their partition's next offset.
+
+    Not in Spark's plan, where other numbers in each batch would be other code to generate and compile.
+    """
+    for partition, next_offset in next_offsets.items():
+        passed = pc.and_(
+            pc.equal(cleaned["partition_id"], partition), pc.less(cleaned["offset"], next_offset)
+        )
+        cleaned = cleaned.filter(pc.invert(passed))
+    return cleaned
 
 
 # A whole table as one value: of rows, Spark would take each apart and put it together, twice.
@@ -60,10 +78,30 @@ def _unpacked(packed: pa.ChunkedArray) -> pa.Table:
     return pa.concat_tables([JUDGED_ARROW.empty_table(), *tables])
 
 
-def run_on_executors(cleaned: DataFrame, work: PartitionWork) -> pa.Table:
-    """All of a user's rows meet in one partition, as the features need them to."""
-    by_user = cleaned.select(*CLEANED_ARROW.names).repartition(F.col("UserID"))
-    return _unpacked(by_user.mapInArrow(work, _PACKED).toArrow()["packed"])
+def by_user(cleaned: DataFrame) -> DataFrame:
+    """All of a user's rows in one partition, as the features need them."""
+    return cleaned.select(*CLEANED_ARROW.names).repartition(F.col("UserID"))
+
+
+@contextmanager
+def read_ahead(rows: DataFrame) -> Iterator[DataFrame]:
+    """The rows, computed at once and kept until the context ends."""
+    kept = rows.persist()
+    try:
+        kept.count()
+        yield kept
+    finally:
+        kept.unpersist()
+
+
+def run_on_executors(rows: DataFrame, work: PartitionWork) -> pa.Table:
+    """Rows that lie `by_user` -> rows of JUDGED_ARROW."""
+    return _unpacked(rows.mapInArrow(work, _PACKED).toArrow()["packed"])
+
+
+def collected(cleaned: DataFrame) -> pa.Table:
+    """All rows at once, here on the driver."""
+    return cleaned.select(*CLEANED_ARROW.names).toArrow()
 
 
 def find_clashes(rows: pa.Table) -> Claims | None:
@@ -109,12 +147,12 @@ def with_original_bytes(rows: pa.Table, cleaned: DataFrame) -> pa.Table:
 
 def warm_up(session: SparkSession, judge: Broadcast[Judge], outcomes: Broadcast[Outcomes]) -> None:
     """Have Spark start its Python workers and compile its plans now, on made-up rows that go nowhere."""
-    work = PartitionWork(judge, outcomes, _nothing_known, _nothing_known, Claims())
+    work = PartitionWork(judge, outcomes, _nothing_known, _nothing_known, Claims(), {})
     usable = session.createDataFrame(pa.Table.from_pylist(_made_up_rows(), schema=CLEANED_ARROW))
     records = session.createDataFrame([_MADE_UP_RECORD], _RECORD_COLUMNS)
     with ThreadPoolExecutor(max_workers=1) as beside:
         compiled = beside.submit(records.transform(clean_with_bytes).toArrow)
-        run_on_executors(usable, work)
+        run_on_executors(by_user(usable), work)
         compiled.result()
 
 

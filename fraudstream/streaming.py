@@ -30,13 +30,23 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
 from fraudstream import model_store, resume, topic
-from fraudstream.cleaning import clean_with_bytes, drop_committed
-from fraudstream.executors import PartitionWork, find_clashes, run_on_executors, warm_up, with_original_bytes
+from fraudstream.cleaning import clean_with_bytes
+from fraudstream.executors import (
+    PartitionWork,
+    by_user,
+    collected,
+    find_clashes,
+    read_ahead,
+    run_on_executors,
+    warm_up,
+    with_original_bytes,
+)
 from fraudstream.features import compile_features
 from fraudstream.kafka_access import KafkaAccess
 from fraudstream.known_outcomes import KnownOutcomes
 from fraudstream.merchant_risk import Outcomes
 from fraudstream.model_store import ModelError
+from fraudstream.pending_commit import PendingCommit
 from fraudstream.rules import load_rules
 from fraudstream.schema import Outcome
 from fraudstream.scoring import Claims, Judge
@@ -58,6 +68,8 @@ _LOG4J = Path(__file__).with_name("log4j2.properties")
 _RENAME_BASED = "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 1.0, 30.0
 _POLL_S = 0.2
+# So many records are judged sooner in one process than spread over the executors.
+FEW = 5_000
 
 _ONLY_A_PERSON_CAN_HELP = (ModelError, resume.TopicGap, topic.TopicError, NewerDatabase)
 # Of a topic that was replaced, the next start says what is lost.
@@ -95,16 +107,19 @@ def build_session(
         "spark.jars": ",".join(str(jar) for jar in jars),
         "spark.driver.memory": driver_memory,
         "spark.driver.bindAddress": "127.0.0.1" if local else "0.0.0.0",
-        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={_LOG4J.as_uri()}",
+        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={_LOG4J.as_uri()} -XX:+UseParallelGC",
         "spark.driver.host": "127.0.0.1" if local else socket.gethostname(),
         "spark.executorEnv.PYTHONPATH": str(PROJECT_DIR),
         "spark.sql.session.timeZone": zone,
         "spark.sql.shuffle.partitions": str((os.cpu_count() or 2) if local else partitions),
         "spark.sql.adaptive.enabled": "false",
         "spark.sql.execution.arrow.maxRecordsPerBatch": "1000000",
-        # HotSpot never compiles a method of more bytes than this; such a query runs interpreted.
-        "spark.sql.codegen.hugeMethodLimit": "8000",
+        # Fused into one method, cleaning is too long for HotSpot, which then never compiles it; and the code
+        # would be generated, and given up, in each batch.
+        "spark.sql.codegen.wholeStage": "false",
         "spark.sql.streaming.checkpointFileManagerClass": _RENAME_BASED,
+        # A batch that is read ahead is kept for a second or two.
+        "spark.sql.inMemoryColumnarStorage.compressed": "false",
         "spark.ui.showConsoleProgress": "false",
     }
     builder = SparkSession.builder.master(master).appName("fraudstream")
@@ -127,6 +142,7 @@ class Job:
         self._batch_succeeded = False
         self.tables_ready = threading.Event()
         self._batch_running = threading.Lock()
+        self._commit = PendingCommit()
         self._model = _ModelInUse(session, config.model_dir)
         self._outcomes = _OutcomesInUse(session)
 
@@ -200,6 +216,8 @@ class Job:
             handler = partial(self._handle, writer, same_topic, latest)
             query = (
                 self._source(starting)
+                # Each task generates the code of cleaning anew: as few as there are cores for.
+                .coalesce(int(self._session.conf.get("spark.sql.shuffle.partitions") or 1))
                 # Here, not in the handler: Spark then takes the long plan apart once, not in each batch.
                 .transform(clean_with_bytes)
                 .writeStream.foreachBatch(handler)
@@ -215,7 +233,9 @@ class Job:
     def _await_end(self, query: StreamingQuery) -> None:
         """Return when told to stop; raises what ended the query before that."""
         try:
-            while not (self._stopped() or query.awaitTermination(_POLL_S)):  # type: ignore[arg-type]
+            while not (
+                self._stopped() or self._commit.has_failed or query.awaitTermination(_POLL_S)  # type: ignore[arg-type]
+            ):
                 pass
         except PySparkException:
             # What the handler raised says more than Spark's account of it.
@@ -226,6 +246,7 @@ class Job:
             with self._batch_running:
                 pass  # a running batch is finished first; one that begins later sees that it is over
             query.stop()
+            self._commit.settle()
 
     def _where_to_start(self, writer: Writer) -> tuple[topic.TopicInfo, dict[int, int]]:
         kafka, name = self._config.kafka, self._config.topic
@@ -275,7 +296,6 @@ class Job:
             try:
                 self._model.refresh(self._engine)
                 self._process(writer, same_topic, latest, cleaned)
-                self._batch_succeeded = True
             except BaseException as error:
                 self._failure = error
                 raise
@@ -283,16 +303,23 @@ class Job:
     def _process(
         self, writer: Writer, same_topic: topic.SameTopic, latest: topic.LatestOffsets, cleaned: DataFrame
     ) -> None:
+        """Judge the batch and begin its commit, which the next batch is read beside."""
         clock = _Stopwatch()
         started_at = datetime.now(UTC)
-        with writer.transaction() as connection:
-            stored = read_offsets(connection, self._config.topic)
-            require_offsets(self._config.topic, stored, expected=self._reached)
-            self._outcomes.refresh(connection)
-        clock.lap("offsets")
-        rows = self._judge(cleaned, stored)
+        with self._rows_to_judge(
+            cleaned, waiting=sum(self._reached.behind(latest.current()).values())
+        ) as rows:
+            clock.lap("read")
+            self._commit.settle()
+            clock.lap("wait")
+            with writer.transaction() as connection:
+                stored = read_offsets(connection, self._config.topic)
+                require_offsets(self._config.topic, stored, expected=self._reached)
+                self._outcomes.refresh(connection)
+            clock.lap("offsets")
+            judged = with_original_bytes(self._judge(rows, stored), cleaned)
         clock.lap("judge")
-        if len(rows) == 0:
+        if len(judged) == 0:
             return
         same_topic.require()
         clock.lap("topic")
@@ -300,22 +327,34 @@ class Job:
             topic=self._config.topic,
             topic_id=same_topic.topic_id,
             read_offsets=stored,
-            rows=rows,
+            rows=judged,
             model_version=self._model.version,
             started_at=started_at,
             latest_offsets=latest.current(),
             stage_ms=clock.laps_ms,
         )
+        self._reached = batch.reached
+        self._commit.begin(partial(self._write, writer, batch, clock))
+
+    def _write(self, writer: Writer, batch: Batch, clock: _Stopwatch) -> None:
         with writer.transaction() as connection:
             counts = commit_batch(connection, batch)
-        self._reached = batch.reached
-        self._outcomes.meet(rows)
+        self._outcomes.meet(batch.rows)
+        self._batch_succeeded = True
         clock.lap("commit")
         _log_batch(counts, clock)
 
-    def _judge(self, cleaned: DataFrame, stored: StoredOffsets) -> pa.Table:
-        """The records that are not committed yet, judged on the executors: rows of JUDGED_ARROW."""
-        fresh = drop_committed(cleaned, dict(stored.next_offsets))
+    @contextmanager
+    def _rows_to_judge(self, cleaned: DataFrame, waiting: int) -> Iterator[DataFrame | pa.Table]:
+        """Few on the driver, and many on the executors, read while the batch before is still written."""
+        if waiting <= FEW:
+            yield collected(cleaned)
+        else:
+            with read_ahead(by_user(cleaned)) as rows:
+                yield rows
+
+    def _judge(self, rows: DataFrame | pa.Table, stored: StoredOffsets) -> pa.Table:
+        """The records that are not committed yet, judged: rows of JUDGED_ARROW."""
         database = self._config.database
         work = PartitionWork(
             self._model.judge,
@@ -323,11 +362,14 @@ class Job:
             StoredTransactions(database),
             StoredHistories(database),
             Claims(),
+            stored.next_offsets,
         )
-        rows = run_on_executors(fresh, work)
-        if clashes := find_clashes(rows):
-            rows = run_on_executors(fresh, replace(work, claims=clashes))
-        return with_original_bytes(rows, fresh)
+        if isinstance(rows, pa.Table):
+            return work.judged(rows)
+        judged = run_on_executors(rows, work)
+        if clashes := find_clashes(judged):
+            judged = run_on_executors(rows, replace(work, claims=clashes))
+        return judged
 
 
 class _ModelInUse:

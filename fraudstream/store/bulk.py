@@ -35,7 +35,8 @@ def insert_rows(connection: Connection, statement: Insert, rows: pa.Table) -> No
         return
     columns = [column.name for column in statement.table.columns if column.name in rows.column_names]
     head, tail = _around_values(connection, statement, columns)
-    for values in _one_ahead(_in_statements(rows.select(columns))):
+    texts = _in_statements(rows.select(columns))
+    for values in texts if len(rows) <= _ROWS_AT_ONCE else _one_ahead(texts):
         try:
             connection.exec_driver_sql(f"{head}{values}{tail}")
         except DBAPIError as error:

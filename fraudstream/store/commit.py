@@ -85,7 +85,7 @@ def commit_batch(connection: Connection, batch: Batch) -> BatchCounts:
     lock_offsets(connection, batch.topic, batch.read_offsets)
     now: datetime = connection.execute(text("SELECT UTC_TIMESTAMP(6)")).scalar_one()
     rows = _by_outcome(batch.rows)
-    lag = _lag(batch)
+    lag = batch.reached.behind(batch.latest_offsets)
     counts = _count(rows, lag)
     _insert_transactions(connection, rows[Outcome.STORED], batch, now)
     _insert_dead_letters(connection, rows[Outcome.REJECTED], batch, now)
@@ -102,14 +102,6 @@ def commit_batch(connection: Connection, batch: Batch) -> BatchCounts:
 
 def _by_outcome(rows: pa.Table) -> dict[Outcome, pa.Table]:
     return {outcome: rows.filter(pc.equal(rows["outcome"], outcome.value)) for outcome in Outcome}
-
-
-def _lag(batch: Batch) -> dict[int, int]:
-    reached = batch.reached.next_offsets
-    return {
-        partition: max(0, latest - reached.get(partition, 0))
-        for partition, latest in sorted(batch.latest_offsets.items())
-    }
 
 
 def _count(rows: Mapping[Outcome, pa.Table], lag: Mapping[int, int]) -> BatchCounts:

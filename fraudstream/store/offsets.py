@@ -24,6 +24,13 @@ class StoredOffsets:
     topic_id: str | None
     next_offsets: Mapping[int, int]
 
+    def behind(self, latest: Mapping[int, int]) -> dict[int, int]:
+        """Partition -> how many of its records, up to the `latest` offsets, are not committed yet."""
+        return {
+            partition: max(0, offset - self.next_offsets.get(partition, 0))
+            for partition, offset in sorted(latest.items())
+        }
+
 
 def read_offsets(connection: Connection, topic: str) -> StoredOffsets:
     return _offsets(connection, topic, lock=False)

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from fraudstream.cleaning import clean, csv_records, drop_committed
+from fraudstream.cleaning import clean, csv_records
 from fraudstream.schema import (
     CLEANED_ARROW,
     FIELD_NAMES,
@@ -581,20 +581,3 @@ def test_rows_of_a_file_are_cleaned_as_their_messages_are(spark: SparkSession) -
     assert {name: rows[0][name] for name in FIELD_NAMES} == USUAL_CLEANED
     assert (rows[1]["Location"], rows[1]["Merchant"]) == (None, 'a "b", \\c')
     assert [row["rejection"] for row in rows] == [None, None, Rejection.MISSING_USER_ID.value]
-
-
-def test_committed_records_are_dropped_by_partition(spark: SparkSession) -> None:
-    records = spark.createDataFrame(
-        [(partition, offset) for partition in (0, 1, 2) for offset in range(5)],
-        "partition_id int, offset long",
-    )
-
-    def left(next_offsets: dict[int, int]) -> set[tuple[int, int]]:
-        rows = drop_committed(records, next_offsets).collect()
-        return {(row["partition_id"], row["offset"]) for row in rows}
-
-    everything = {(partition, offset) for partition in (0, 1, 2) for offset in range(5)}
-    assert left({}) == everything
-    assert left({0: 0}) == everything
-    assert left({0: 3, 1: 5}) == {(0, 3), (0, 4)} | {(2, offset) for offset in range(5)}
-    assert left({0: 9, 1: 9, 2: 9}) == set()
