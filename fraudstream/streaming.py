@@ -42,6 +42,7 @@ from fraudstream.executors import (
     with_original_bytes,
 )
 from fraudstream.features import compile_features
+from fraudstream.history import HistoryError
 from fraudstream.kafka_access import KafkaAccess
 from fraudstream.known_outcomes import KnownOutcomes
 from fraudstream.merchant_risk import Outcomes
@@ -52,7 +53,7 @@ from fraudstream.schema import Outcome
 from fraudstream.scoring import Claims, Judge
 from fraudstream.store.commit import Batch, BatchCounts, commit_batch
 from fraudstream.store.engine import ANSWER_WITHIN_S, make_engine
-from fraudstream.store.errors import permanent_cause, permanent_cause_on_executors
+from fraudstream.store.errors import Permanent, permanent_cause, permanent_cause_on_executors
 from fraudstream.store.labels import read_label_changes
 from fraudstream.store.locks import lock_name
 from fraudstream.store.lookups import StoredHistories, StoredTransactions
@@ -71,7 +72,14 @@ _POLL_S = 0.2
 # So many records are judged sooner in one process than spread over the executors.
 FEW = 5_000
 
-_ONLY_A_PERSON_CAN_HELP = (ModelError, resume.TopicGap, topic.TopicError, NewerDatabase)
+_ONLY_A_PERSON_CAN_HELP = (
+    ModelError,
+    resume.TopicGap,
+    topic.TopicError,
+    NewerDatabase,
+    Permanent,
+    HistoryError,
+)
 # Of a topic that was replaced, the next start says what is lost.
 _PASSING = (WriterLost, OffsetsMoved, topic.BrokerUnavailable, topic.TopicReplaced, TimeoutError)
 
@@ -239,14 +247,15 @@ class Job:
                 pass
         except PySparkException:
             # What the handler raised says more than Spark's account of it.
-            if self._failure is not None:
-                raise self._failure from None
-            raise
+            if self._failure is None:
+                raise
         finally:
             with self._batch_running:
                 pass  # a running batch is finished first; one that begins later sees that it is over
             query.stop()
             self._commit.settle()
+        if self._failure is not None:
+            raise self._failure
 
     def _where_to_start(self, writer: Writer) -> tuple[topic.TopicInfo, dict[int, int]]:
         kafka, name = self._config.kafka, self._config.topic

@@ -19,6 +19,7 @@ from fraudstream.store.migrate import migrate
 from fraudstream.store.reads.snapshot import open_engine
 from tests.support.browsing import Dashboard, Watch, browser_executable
 from tests.support.databases import fresh_databases
+from tests.support.jobs import SHORT_LIVED
 
 _QUIET = (
     "--disable-gpu",
@@ -100,7 +101,7 @@ def topic() -> str:
 def settings_env(stack: Stack, database: str, topic: str) -> dict[str, str]:
     """The environment for a subprocess: the embedded stack's addresses, the test's own database and topic."""
     variables = {**stack.addresses().environment(), "MYSQL_URL": database, "KAFKA_TOPIC": topic}
-    return child_environment(**variables)
+    return child_environment(**variables, **SHORT_LIVED)
 
 
 @pytest.fixture(scope="session")

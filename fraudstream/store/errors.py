@@ -110,23 +110,23 @@ def permanent_cause(error: DBAPIError) -> str | None:
     return next((f"{sentence} ({error.orig})" for sentence in causes), None)
 
 
-class OnExecutors(Exception):
-    """A permanent cause, met by an executor. Spark gives the driver no more than its text."""
+class Permanent(Exception):
+    """A permanent cause, met while a batch is judged. Of an executor's, the driver gets only the text."""
 
 
 # A stored history of another version is as permanent.
-_TOLD_BY_SPARK = re.compile(rf"\b(?:{OnExecutors.__name__}|HistoryError): (.+)")
+_TOLD_BY_SPARK = re.compile(rf"\b(?:{Permanent.__name__}|HistoryError): (.+)")
 
 
 @contextmanager
 def telling_the_driver() -> Iterator[None]:
-    """For the block, on an executor: an error of the database that only a person can mend can be told from
-    others by `permanent_cause_on_executors`."""
+    """For the block: an error of the database that only a person can mend becomes Permanent, which
+    `permanent_cause_on_executors` finds again in what Spark tells of an executor."""
     try:
         yield
     except DBAPIError as error:
         if cause := permanent_cause(error):
-            raise OnExecutors(" ".join(cause.split())) from None
+            raise Permanent(" ".join(cause.split())) from None
         raise
 
 

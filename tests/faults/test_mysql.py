@@ -244,7 +244,7 @@ def test_one_job_waits_out_all_that_passes_and_nothing_is_lost_or_doubled(
     backlog: Backlog, tmp_path: Path
 ) -> None:
     with behind_a_relay(tmp_path) as (run, address):
-        environment = {**backlog.environment, "MYSQL_URL": address, "MAX_RECORDS_PER_BATCH": "40"}
+        environment = {**backlog.environment, "MYSQL_URL": address, "MAX_RECORDS_PER_BATCH": "10"}
         with running_job(environment, run.log, "--no-alerts") as job:
             run.wait_until_it_goes_on(timeout=_START_S)
             for happen in WHAT_PASSES:

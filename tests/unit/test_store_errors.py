@@ -8,7 +8,7 @@ from mysql.connector import errorcode
 from sqlalchemy.exc import DBAPIError
 
 from fraudstream.store.errors import (
-    OnExecutors,
+    Permanent,
     permanent_cause,
     permanent_cause_on_executors,
     telling_the_driver,
@@ -95,9 +95,9 @@ def test_a_connection_that_is_not_safe_names_the_setting(said: str) -> None:
 
 
 def test_a_permanent_cause_on_an_executor_comes_through_the_text_that_spark_gives() -> None:
-    with pytest.raises(OnExecutors) as raised, telling_the_driver():
+    with pytest.raises(Permanent) as raised, telling_the_driver():
         raise failed(errorcode.ER_NO_SUCH_TABLE, "Table 'user_history'\ndoesn't exist")
-    trace = f"Traceback\n  File x\nfraudstream.store.errors.OnExecutors: {raised.value}\n\tat org.apache"
+    trace = f"Traceback\n  File x\nfraudstream.store.errors.Permanent: {raised.value}\n\tat org.apache"
     cause = permanent_cause_on_executors(Exception(trace))
     assert cause is not None and cause.startswith("the database lacks something")
     assert "Table 'user_history' doesn't exist" in cause
