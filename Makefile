@@ -39,7 +39,7 @@ test-detection: setup-dev
 	$(PY) -m pytest tests/detection
 
 test-faults: setup-dev
-	$(PY) -m pytest tests/faults
+	$(PY) -m pytest $(or $(FAULTS),tests/faults)
 
 soak: $(VENV)/.dev setup
 	$(PY) -m tests.soak $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED))

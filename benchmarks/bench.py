@@ -74,6 +74,7 @@ class Findings:
     producer_msg_per_s: float | None = None
     plain_tx_per_s: float | None = None
     naive_tx_per_s: float | None = None
+    read_ms: dict[str, float] = field(default_factory=dict)
     memory: Memory = field(default_factory=Memory)
 
 
@@ -86,7 +87,7 @@ def run(sizes: Sizes, settings: Settings, say: Say) -> Findings:
         _measure_paced(pipeline, sizes, small, found, say)
         for users, population in populations.items():
             say(f"catch-up: {sizes.backlog:,} records of {users:,} users")
-            found.catch_up[f"{users} users"] = phases.catch_up(pipeline, population, sizes.backlog)
+            _catch_up(pipeline, population, sizes, found, f"{users} users")
         if sizes.stored:
             _measure_beside_many(pipeline, sizes, small, found, say)
         say("the producer, a plain consumer and the naive way")
@@ -104,7 +105,7 @@ def _measure_paced(
         load = Load(pipeline.addresses.kafka, site.topic, population)
         say("start, with one record waiting")
         found.start_s = phases.first_batch_s(pipeline, site, load)
-        with pipeline.job(site, **phases.SETTINGS):
+        with pipeline.job(site, **phases.SETTINGS), pipeline.dashboard(site):
             say("warm-up")
             load.send_all(sizes.backlog // 2)
             pipeline.await_committed(site, load.sent, timeout_s=phases.GIVE_UP_S)
@@ -126,11 +127,19 @@ def _measure_beside_many(
     for kind, each in kinds.items():
         if kind:
             say(f"catch-up{kind}")
-            found.catch_up[f"{each.users} users{kind}"] = phases.catch_up(pipeline, each, sizes.backlog)
+            _catch_up(pipeline, each, sizes, found, f"{each.users} users{kind}")
         say(f"catch-up beside {sizes.stored:,} stored rows{kind}")
-        found.catch_up[f"{sizes.stored} stored{kind}"] = phases.catch_up(
-            pipeline, each, sizes.backlog, stored=sizes.stored
-        )
+        _catch_up(pipeline, each, sizes, found, f"{sizes.stored} stored{kind}", stored=sizes.stored)
+
+
+def _catch_up(
+    pipeline: Pipeline, population: Population, sizes: Sizes, found: Findings, name: str, *, stored: int = 0
+) -> None:
+    """What the dashboard's reads take is kept of the catch-up beside the most rows."""
+    done = phases.catch_up(pipeline, population, sizes.backlog, stored=stored)
+    found.catch_up[name] = done
+    if stored or not found.read_ms:
+        found.read_ms = done.read_ms
 
 
 def as_document(found: Findings, sizes: Sizes, settings: Settings) -> dict[str, Any]:
@@ -173,6 +182,7 @@ def as_document(found: Findings, sizes: Sizes, settings: Settings) -> dict[str, 
         "producer": {"msg_per_s": _rounded(found.producer_msg_per_s)},
         "plain_consumer": {"tx_per_s": _rounded(found.plain_tx_per_s)},
         "naive": {"tx_per_s": _rounded(found.naive_tx_per_s)},
+        "dashboard": {"read_ms": _slowest(found.read_ms)},
         "memory_mib": {
             "peak": _rounded(found.memory.peak_mib),
             "at_peak": {part: round(mib) for part, mib in found.memory.at_peak.items()},
@@ -190,6 +200,14 @@ def _sustained(paced: Paced | None) -> dict[str, Any]:
         "commit_ms": paced.commit_ms,
         "mail_ms": paced.mail_ms,
     }
+
+
+def _slowest(read_ms: dict[str, float]) -> dict[str, Any]:
+    """The longest time, and the ten reads that take longest."""
+    if not read_ms:
+        return {}
+    longest = sorted(read_ms.items(), key=lambda read: -read[1])[:10]
+    return {"max": round(longest[0][1], 1), "longest": {name: round(ms, 1) for name, ms in longest}}
 
 
 def _rounded(value: float | None) -> float | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pyarrow.compute as pc
-from sqlalchemy import Engine, delete, insert, text
+from sqlalchemy import Engine, Table, delete, insert, text
 
 from benchmarks.population import Population
 from fraudstream.config import PROJECT_DIR
@@ -13,7 +13,17 @@ from fraudstream.rules import load_rules
 from fraudstream.schema import Outcome
 from fraudstream.scoring import Judge, Known, judge_partition
 from fraudstream.store.bulk import insert_rows
-from fraudstream.store.tables import alert_holds, alerts, clean_data, mails, user_history
+from fraudstream.store.tables import (
+    alert_holds,
+    alerts,
+    clean_data,
+    mails,
+    rollup_daily,
+    rollup_hourly,
+    rule_daily,
+    score_daily,
+    user_history,
+)
 
 
 def store_histories(engine: Engine, population: Population) -> None:
@@ -30,7 +40,8 @@ def store_histories(engine: Engine, population: Population) -> None:
 def store_more_transactions(engine: Engine, rows: int) -> None:
     """Copies of stored transactions under older identifiers and times, until there are `rows` of them.
 
-    They are what the tables' indexes have to carry. Made inside the server, each time as many as there are.
+    They are what the tables' indexes have to carry; the counts that the dashboard reads are copied with them.
+    Made inside the server, a month at a time.
     """
     with engine.connect() as connection:
         present = connection.scalar(text("SELECT COUNT(*) FROM clean_data")) or 0
@@ -38,8 +49,26 @@ def store_more_transactions(engine: Engine, rows: int) -> None:
         while present < rows:
             months += 1
             copied = connection.execute(text(_COPY), {"month": f"{months:04d}", "rows": rows - present})
+            for counted in _COUNTED:
+                connection.execute(text(_copied_by_month(counted)), {"days": months * _MONTH_DAYS})
             connection.commit()
             present += copied.rowcount
+
+
+_MONTH_DAYS = 30
+_COUNTED = (rollup_hourly, rollup_daily, rule_daily, score_daily)
+
+
+def _copied_by_month(table: Table) -> str:
+    """SQL: the newest month's counts once more, `:days` earlier."""
+    moment = "hour" if "hour" in table.c else "day"
+    columns = [column.name for column in table.columns]
+    shifted = [f"`{name}` - INTERVAL :days DAY" if name == moment else f"`{name}`" for name in columns]
+    return (
+        f"INSERT IGNORE INTO {table.name} ({', '.join(f'`{name}`' for name in columns)}) "  # noqa: S608
+        f"SELECT {', '.join(shifted)} FROM {table.name} WHERE `{moment}` > "
+        f"(SELECT MAX(`{moment}`) FROM {table.name}) - INTERVAL {_MONTH_DAYS} DAY"
+    )
 
 
 _COLUMNS = [column.name for column in clean_data.columns]

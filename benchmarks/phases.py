@@ -32,6 +32,7 @@ from fraudstream.kafka_access import kafka_access
 from fraudstream.schema import FIELD_NAMES
 from fraudstream.stack.processes import kill, spawn, tail
 from fraudstream.store.outbox import pending
+from fraudstream.store.reads.timing import read_times_ms
 from fraudstream.topic import offset_range
 
 # So many batches of a catch-up only warm the Java machine up.
@@ -46,12 +47,16 @@ Percentiles = dict[str, float]
 
 @dataclass(frozen=True)
 class CatchUp:
-    """A backlog worked off: the rate after the warm-up; each batch's (records committed, rate)."""
+    """A backlog worked off: the rate after the warm-up, and each batch's (records committed, rate).
+
+    `read_ms` is what each of the dashboard's reads takes afterwards.
+    """
 
     tx_per_s: float
     first_commit_s: float
     batches: list[tuple[int, float]]
     cpu_us_per_tx: dict[str, float]
+    read_ms: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,7 @@ def catch_up(pipeline: Pipeline, population: Population, backlog: int, *, stored
             first_commit_s=float(at[fresh][0] - started),
             batches=_batch_rates(at[fresh], totals[fresh] - before),
             cpu_us_per_tx=spent,
+            read_ms=read_times_ms(site.engine),
         )
 
 

@@ -17,6 +17,7 @@ from sqlalchemy import Engine, text
 from sqlalchemy.engine import make_url
 
 from benchmarks.errors import BenchFailed
+from benchmarks.open_dashboard import open_dashboard
 from fraudstream.config import PROJECT_DIR, Settings, child_environment
 from fraudstream.kafka_access import kafka_access
 from fraudstream.stack import Addresses, Stack
@@ -49,6 +50,7 @@ class Pipeline:
         self.addresses = addresses
         self.folder = folder
         self._jobs: list[psutil.Process] = []
+        self._dashboards: list[psutil.Process] = []
 
     @contextmanager
     def site(self) -> Iterator[Site]:
@@ -90,6 +92,17 @@ class Pipeline:
             self._jobs.remove(job)
             end([job], grace_s=_STOP_S)
 
+    @contextmanager
+    def dashboard(self, site: Site) -> Iterator[None]:
+        """The dashboard over the site, a page open in it."""
+        log = self.folder / "logs" / f"{site.topic}-dashboard.log"
+        with open_dashboard(site.database, self.addresses.dashboard_port, log) as process:
+            self._dashboards.append(process)
+            try:
+                yield
+            finally:
+                self._dashboards.remove(process)
+
     def await_committed(self, site: Site, records: int, *, timeout_s: float) -> None:
         """Wait until so many records of the site's topic are accounted for. Raises BenchFailed."""
         deadline = time.monotonic() + timeout_s
@@ -103,9 +116,9 @@ class Pipeline:
             time.sleep(_POLL_S)
 
     def processes(self) -> dict[str, Sequence[psutil.Process]]:
-        """The roots of what is running: each service of the stack, and the job."""
+        """The roots of what is running: each service of the stack, the job, and the dashboard."""
         services = {name: [psutil.Process(self.stack.pid(name))] for name in SERVICES}
-        return {**services, "job": list(self._jobs)}
+        return {**services, "job": list(self._jobs), "dashboard": list(self._dashboards)}
 
 
 @contextmanager
