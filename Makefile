@@ -8,13 +8,14 @@ DEMO = $(PY) -m fraudstream demo $(if $(CSV),--csv "$(CSV)") $(if $(RATE),--rate
 	$(if $(filter-out 0,$(ONCE)),--once) $(if $(filter-out 0,$(KEEP)),--keep)
 TESTS ?=
 
-.PHONY: help setup setup-dev demo test test-detection test-faults test-compose soak bench audit screenshots \
+.PHONY: help setup setup-dev demo test test-browser test-detection test-faults test-compose soak bench audit screenshots \
 	lint format clean
 
 help:
 	@echo "make demo   run everything: stack, stream, producer, dashboard (ONCE=1 CSV=path RATE=n KEEP=1)"
 	@echo "make test   set up and pass all tests (TESTS=path for some; MYSQL_URL=... for another server)"
-	@echo "make test-detection   training and evaluation as commands, on whole files"
+	@echo "make test-browser   all pages of the dashboard in Chromium; make test has the first and the last of them"
+	@echo "make test-detection   training, evaluation, and stream against file, on whole files"
 	@echo "make test-faults   what is killed, frozen, restored, encrypted or fed with garbage, at length"
 	@echo "make soak   a steady load with faults at random, then all compared (MINUTES=20 SEED=n)"
 	@echo "make test-compose   bring docker-compose.yml up and try all of it (needs a Docker engine)"
@@ -34,6 +35,9 @@ demo: setup
 
 test: setup-dev lint
 	$(PY) -m pytest $(TESTS)
+
+test-browser: setup-dev
+	$(PY) -m pytest $(or $(TESTS),tests/browser)
 
 test-detection: setup-dev
 	$(PY) -m pytest tests/detection
