@@ -8,8 +8,8 @@ DEMO = $(PY) -m fraudstream demo $(if $(CSV),--csv "$(CSV)") $(if $(RATE),--rate
 	$(if $(filter-out 0,$(ONCE)),--once) $(if $(filter-out 0,$(KEEP)),--keep)
 TESTS ?=
 
-.PHONY: help setup setup-dev demo test test-browser test-detection test-faults test-compose soak bench audit screenshots \
-	lint format clean
+.PHONY: help setup setup-dev demo test test-browser test-detection test-faults test-compose test-zookeeper \
+	soak bench audit screenshots lint format clean
 
 help:
 	@echo "make demo   run everything: stack, stream, producer, dashboard (ONCE=1 CSV=path RATE=n KEEP=1)"
@@ -54,10 +54,10 @@ test-compose: setup-dev
 test-zookeeper: setup-dev
 	$(PY) -m pytest tests/compose/test_zookeeper.py
 
-# Fails as well where the index does not know a package: then nothing was found out about it.
 bench: setup-dev
 	$(PY) -m fraudstream bench $(BENCH)
 
+# Fails as well where the index does not know a package: then nothing was found out about it.
 audit: setup-dev $(VENV)/.audit
 	$(VENV)/audit/bin/pip-audit --strict --path "$$($(PY) -c 'import sysconfig; print(sysconfig.get_path("purelib"))')"
 

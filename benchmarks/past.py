@@ -74,7 +74,7 @@ def _copied_by_month(table: Table) -> str:
 _COLUMNS = [column.name for column in clean_data.columns]
 _COPIED = {
     "TransactionID": "CONCAT(:month, '~', TransactionID)",
-    "Time": "`Time` - INTERVAL CAST(:month AS UNSIGNED) * 30 DAY",
+    "Time": f"`Time` - INTERVAL CAST(:month AS UNSIGNED) * {_MONTH_DAYS} DAY",
 }
 # The copies of copies are left out: their identifiers have the mark.
 _COPY = (

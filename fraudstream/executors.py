@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -52,12 +53,13 @@ def drop_committed(cleaned: pa.Table, next_offsets: Mapping[int, int]) -> pa.Tab
 
     Not in Spark's plan, where other numbers in each batch would be other code to generate and compile.
     """
-    for partition, next_offset in next_offsets.items():
-        passed = pc.and_(
-            pc.equal(cleaned["partition_id"], partition), pc.less(cleaned["offset"], next_offset)
-        )
-        cleaned = cleaned.filter(pc.invert(passed))
-    return cleaned
+    if not next_offsets:
+        return cleaned
+    committed = [
+        pc.and_(pc.equal(cleaned["partition_id"], partition), pc.less(cleaned["offset"], next_offset))
+        for partition, next_offset in next_offsets.items()
+    ]
+    return cleaned.filter(pc.invert(functools.reduce(pc.or_, committed)))
 
 
 # A whole table as one value: of rows, Spark would take each apart and put it together, twice.
