@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Engine
 
-from fraudstream.config import Settings
+from fraudstream.config import TRANSACTIONS_CSV, Settings
 from fraudstream.store.progress import read_progress
+from fraudstream.streaming import FEW
 from tests.support.browsing import Dashboard
-from tests.support.compose import Compose
+from tests.support.compose import Compose, terminal
+from tests.support.jobs import run_script
 from tests.support.mailpit import wait_for_mails
 from tests.support.waiting import wait_until
 
@@ -60,8 +63,22 @@ def test_what_the_producer_sends_is_stored_and_shown(
     )
 
 
-def test_partitions_are_read_and_judged_on_both_workers(system: Compose) -> None:
-    """What an executor writes to a shuffle it has read from Kafka; what it reads from one it judges."""
+def test_a_backlog_is_read_and_judged_on_both_workers(system: Compose, tmp_path: Path) -> None:
+    """What an executor writes to a shuffle it has read from Kafka; what it reads from one it judges.
+
+    Few records are judged on the driver: so the whole file is sent while the job is down.
+    """
+    system("--profile", "app", "stop", "job")
+    sent = run_script(
+        "producer_from_csv.py",
+        *("--rate", "0"),
+        environment=terminal(XDG_STATE_HOME=str(tmp_path)),
+        folder=system.folder,
+    )
+    assert sent.returncode == 0, sent.stderr
+    assert len(TRANSACTIONS_CSV.read_text().splitlines()) > FEW
+    system("--profile", "app", "start", "job")
+    wait_until(lambda: system.states("job") == ["healthy"], timeout=180, describe="the job is back")
     wait_until(
         lambda: all(each["totalShuffleWrite"] and each["totalShuffleRead"] for each in executors()),
         timeout=120,

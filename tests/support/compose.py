@@ -68,9 +68,10 @@ class Compose:
     def down(self, *options: str) -> None:
         self("--profile", "app", "down", *options, timeout=_DOWN_S)
 
-    def states(self) -> list[str]:
-        """The health of each container of the project."""
-        running = _docker("ps", "-q", *self._filter).split()
+    def states(self, service: str | None = None) -> list[str]:
+        """The health of each running container of the project, or of one of its services."""
+        of_service = ["--filter", f"label=com.docker.compose.service={service}"] if service else []
+        running = _docker("ps", "-q", *self._filter, *of_service).split()
         inspected = json.loads(_docker("inspect", *running)) if running else []
         return [container["State"]["Health"]["Status"] for container in inspected]
 
