@@ -49,6 +49,9 @@ _LATEST_EVERY_S = 1.0
 _PROBE_S = 2.0
 _RETRY_S = 0.25
 _REQUEST_TIMEOUT_MS = 10_000
+# When the broker closes at once after it has refused a login, kafka-python 3.0 often drops the refusal
+# unread; by its default it would then be half a minute until it asks again.
+_RECONNECT_WITHIN_MS = 500
 _REFUSED_LOGIN = (SaslAuthenticationFailedError, UnsupportedSaslMechanismError, IllegalSaslStateError)
 _NO_ANSWER = (KafkaConnectionError, KafkaTimeoutError, NodeNotReadyError, RequestTimedOutError)
 
@@ -226,6 +229,7 @@ def _open_admin_client(kafka: KafkaAccess, wait_s: float, on_wait: Callable[[str
         kafka_client=_Client,
         bootstrap_timeout_ms=remaining_s * 1000,
         request_timeout_ms=_REQUEST_TIMEOUT_MS,
+        reconnect_backoff_max_ms=_RECONNECT_WITHIN_MS,
     )
 
 
