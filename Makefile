@@ -27,6 +27,7 @@ help:
 
 setup: $(VENV)/.runtime $(VENV)/.compiled
 	$(PY) -m fraudstream stack fetch
+	$(PY) -m fraudstream.rehearsal
 
 setup-dev: $(VENV)/.dev setup $(VENV)/.browser
 

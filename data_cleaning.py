@@ -17,7 +17,7 @@ from fraudstream.alerts.outbox import sending
 from fraudstream.config import Settings, SettingsError, child_environment, export, load_settings
 from fraudstream.rules import RulesError
 from fraudstream.stack import StackError
-from fraudstream.stack.spark import connector_jars, spark_variables
+from fraudstream.stack.spark import class_archive, connector_jars, map_classes, spark_variables
 from fraudstream.stop_signals import stop_on_signals
 from fraudstream.store.engine import ANSWER_WITHIN_S, DriverIncomplete, make_engine
 from fraudstream.streaming import Job, JobConfig, JobStopped, build_session
@@ -66,12 +66,14 @@ def run(settings: Settings, *, alerts: bool) -> None:
         )
     export(**spark_variables(child_environment(), settings.cache_dir, local=local))
     jars = connector_jars(child_environment(), settings.cache_dir)
+    archive = class_archive(child_environment(), settings.cache_dir)
     session = build_session(
         master=settings.spark_master,
         zone=settings.tz,
         driver_memory=settings.spark_driver_memory,
         partitions=settings.kafka_partitions,
         jars=jars,
+        java_options=map_classes(archive),
     )
     config = JobConfig(
         kafka=settings.kafka,

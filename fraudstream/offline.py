@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,7 +14,7 @@ import pyarrow.compute as pc
 from fraudstream.cleaning import clean, csv_records
 from fraudstream.publisher.csv_source import Cells, check_head, read_rows
 from fraudstream.schema import FIELD_NAMES, TRANSACTION_ARROW
-from fraudstream.streaming import build_session
+from fraudstream.streaming import build_session, end_session
 
 # Bounds the memory: so many rows are text, Spark's and Arrow's at the same time.
 ROWS_AT_ONCE = 200_000
@@ -39,21 +38,7 @@ def usable_transactions(path: Path, *, zone: str, driver_memory: str) -> pa.Tabl
     try:
         return usable_rows(path, lambda rows: csv_records(session, rows).transform(clean).toArrow())
     finally:
-        _end(session)
-
-
-def _end(session: Any) -> None:
-    """Stop Spark and its Java process: the memory that this has taken is then free for what comes next.
-
-    pyspark itself keeps the process for a session that may follow; so that one can, it is made to forget it.
-    """
-    context = type(session.sparkContext)
-    gateway = context._gateway
-    session.stop()
-    gateway.shutdown()
-    gateway.proc.stdin.close()
-    gateway.proc.wait()
-    context._gateway = context._jvm = None
+        end_session(session)
 
 
 def usable_rows(path: Path, clean_rows: CleanRows, *, rows_at_once: int = ROWS_AT_ONCE) -> pa.Table:

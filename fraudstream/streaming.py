@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -103,7 +104,13 @@ class JobConfig:
 
 
 def build_session(
-    *, master: str, zone: str, driver_memory: str, partitions: int = 1, jars: Sequence[Path] = ()
+    *,
+    master: str,
+    zone: str,
+    driver_memory: str,
+    partitions: int = 1,
+    jars: Sequence[Path] = (),
+    java_options: Sequence[str] = (),
 ) -> SparkSession:
     """A session tuned for short micro-batches; `zone` is the zone of the times in the data.
 
@@ -111,11 +118,12 @@ def build_session(
     known before its workers have come, in as many as the topic has `partitions`.
     """
     local = master.startswith("local")
+    java = [f"-Dlog4j2.configurationFile={_LOG4J.as_uri()}", "-XX:+UseParallelGC", *java_options]
     options = {
         "spark.jars": ",".join(str(jar) for jar in jars),
         "spark.driver.memory": driver_memory,
         "spark.driver.bindAddress": "127.0.0.1" if local else "0.0.0.0",
-        "spark.driver.extraJavaOptions": f"-Dlog4j2.configurationFile={_LOG4J.as_uri()} -XX:+UseParallelGC",
+        "spark.driver.extraJavaOptions": " ".join(java),
         "spark.driver.host": "127.0.0.1" if local else socket.gethostname(),
         "spark.executorEnv.PYTHONPATH": str(PROJECT_DIR),
         "spark.sql.session.timeZone": zone,
@@ -134,6 +142,20 @@ def build_session(
     for name, value in options.items():
         builder = builder.config(name, value)
     return builder.getOrCreate()
+
+
+def end_session(session: SparkSession) -> None:
+    """Stop Spark and its Java process, whose memory is then free for what comes next.
+
+    pyspark itself keeps the process for a session that may follow; so that one can, it is made to forget it.
+    """
+    context: Any = type(session.sparkContext)
+    gateway = context._gateway
+    session.stop()
+    gateway.shutdown()
+    gateway.proc.stdin.close()
+    gateway.proc.wait()
+    context._gateway = context._jvm = None
 
 
 class Job:
