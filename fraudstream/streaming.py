@@ -162,6 +162,8 @@ class Job:
     """Kafka -> cleaned -> judged -> MySQL, exactly once, for as long as it is not told to stop."""
 
     def __init__(self, session: SparkSession, config: JobConfig, *, stopped: Callable[[], bool]) -> None:
+        # Arrow's own allocator keeps a heap for each thread, and Spark calls from new threads in each query.
+        pa.set_memory_pool(pa.system_memory_pool())
         self._session = session
         self._config = config
         self._stopped = stopped
@@ -243,7 +245,7 @@ class Job:
             topic.LatestOffsets(self._config.kafka, self._config.topic, info.partitions) as latest,
             topic.SameTopic(self._config.kafka, self._config.topic, info.topic_id) as same_topic,
         ):
-            handler = partial(self._handle, writer, same_topic, latest)
+            handler = _BatchHandler(partial(self._handle, writer, same_topic, latest))
             query = (
                 self._source(starting)
                 # Each task generates the code of cleaning anew: as few as there are cores for.
@@ -258,7 +260,10 @@ class Job:
             print("Streaming started", flush=True)  # noqa: T201
             print(f"Spark UI: {self._session.sparkContext.uiWebUrl}", flush=True)  # noqa: T201
             print("Waiting for data...", flush=True)  # noqa: T201
-            self._await_end(query)
+            try:
+                self._await_end(query)
+            finally:
+                handler.let_go()
 
     def _await_end(self, query: StreamingQuery) -> None:
         """Return when told to stop; raises what ended the query before that."""
@@ -318,18 +323,16 @@ class Job:
         same_topic: topic.SameTopic,
         latest: topic.LatestOffsets,
         cleaned: DataFrame,
-        _batch: int,
-    ) -> None:
-        """One micro-batch. What it raises stops the query, and `run` decides what comes next."""
+    ) -> bool:
+        """One micro-batch; whether the query goes on. Of a failure `run` decides what comes next."""
         with self._batch_running:
-            if self._stopped():
-                return
-            try:
-                self._model.refresh(self._engine)
-                self._process(writer, same_topic, latest, cleaned)
-            except BaseException as error:
-                self._failure = error
-                raise
+            if not self._stopped():
+                try:
+                    self._model.refresh(self._engine)
+                    self._process(writer, same_topic, latest, cleaned)
+                except BaseException as error:  # noqa: BLE001 - `_await_end` raises it
+                    self._failure = error
+        return self._failure is None
 
     def _process(
         self, writer: Writer, same_topic: topic.SameTopic, latest: topic.LatestOffsets, cleaned: DataFrame
@@ -401,6 +404,25 @@ class Job:
         if clashes := find_clashes(judged):
             judged = run_on_executors(rows, replace(work, claims=clashes))
         return judged
+
+
+class _BatchHandler:
+    """What Spark calls for each batch, and keeps, with what it last raised, long after the query's end.
+
+    So it must not hold on to anything then: neither directly nor by the frames of an exception.
+    """
+
+    def __init__(self, handle: Callable[[DataFrame], bool]) -> None:
+        self._handle: Callable[[DataFrame], bool] | None = handle
+
+    def __call__(self, batch: DataFrame, _number: int) -> None:
+        goes_on = self._handle is None or self._handle(batch)
+        del batch
+        if not goes_on:
+            raise RuntimeError("the batch failed, and with it the query")
+
+    def let_go(self) -> None:
+        self._handle = None
 
 
 class _ModelInUse:
