@@ -12,13 +12,13 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import ClassVar
 
-from sqlalchemy import Connection, Engine, Select, func, insert, literal_column, or_, select, update
+from sqlalchemy import Connection, Engine, func, insert, literal_column, or_, select, update
 from sqlalchemy.dialects import mysql
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from tenacity import retry, retry_if_exception, stop_after_attempt, wait_random
@@ -203,37 +203,43 @@ def _ready_users(connection: Connection, not_held_at: datetime | None, *, limit:
 
 
 def _group(connection: Connection, ready: Sequence[_ReadyUser], digest_size: int) -> Iterator[_Group]:
-    if len(ready) <= MAX_SEPARATE_MAILS:
-        for user in ready:
-            yield _fill(connection, [user], digest_size)
-    else:
-        yield _fill(connection, ready, digest_size)
+    waiting = _oldest_waiting(connection, [user.user_id for user in ready], digest_size + 1) if ready else {}
+    if any(waiting.get(user.user_id, [])[:1] != [user.oldest_alert] for user in ready):
+        # Claimed since the users were read, so a hold may have begun that this claim has not seen.
+        raise _LostRace
+    together = 1 if len(ready) <= MAX_SEPARATE_MAILS else len(ready)
+    for first in range(0, len(ready), together):
+        group = ready[first : first + together]
+        yield _fill({user.user_id: waiting[user.user_id] for user in group}, digest_size)
 
 
-def _fill(connection: Connection, users: Iterable[_ReadyUser], size: int) -> _Group:
+def _oldest_waiting(connection: Connection, users: Sequence[str], most: int) -> dict[str, list[int]]:
+    """Of each user at most so many waiting alerts, the oldest first."""
+    place = func.row_number().over(partition_by=alerts.c.UserID, order_by=alerts.c.alert_id)
+    numbered = (
+        select(alerts.c.UserID, alerts.c.alert_id, place.label("place"))
+        .where(alerts.c.state == "waiting", alerts.c.UserID.in_(users))
+        .subquery("numbered")
+    )
+    found: dict[str, list[int]] = {}
+    oldest = select(numbered.c.UserID, numbered.c.alert_id).where(numbered.c.place <= most)
+    for user, alert in connection.execute(oldest.order_by(numbered.c.alert_id)):
+        found.setdefault(user, []).append(alert)
+    return found
+
+
+def _fill(waiting: Mapping[str, Sequence[int]], size: int) -> _Group:
     """The oldest alerts of one user after the other, `size` at most."""
     taken: list[int] = []
     completed: list[str] = []
-    for user in users:
+    for user, ids in waiting.items():
         room = size - len(taken)
         if room == 0:
             break
-        ids = connection.scalars(_waiting_alerts(user.user_id).limit(room + 1)).all()
-        if not ids or ids[0] != user.oldest_alert:
-            # Claimed since the users were read, so a hold may have begun that this claim has not seen.
-            raise _LostRace
         taken += ids[:room]
         if len(ids) <= room:
-            completed.append(user.user_id)
+            completed.append(user)
     return _Group(tuple(taken), tuple(completed))
-
-
-def _waiting_alerts(user_id: str) -> Select[int]:
-    return (
-        select(alerts.c.alert_id)
-        .where(alerts.c.state == "waiting", alerts.c.UserID == user_id)
-        .order_by(alerts.c.alert_id)
-    )
 
 
 def _write_mail(

@@ -26,6 +26,7 @@ LEFT_OUT = (
     "tests/integration/test_demo.py",
     "tests/integration/test_inbox.py",
     "tests/integration/test_producer.py",
+    "tests/integration/test_rehearsal.py",
     "tests/integration/test_stack.py",
     "tests/integration/test_topic.py",
     "tests/integration/test_fuzz.py",

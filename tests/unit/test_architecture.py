@@ -48,6 +48,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "executors": PURE | {"schema"},
     "pending_commit": frozenset(),
     "streaming": PURE | EDGES | {"schema", "executors", "pending_commit"},
+    "rehearsal": PURE | EDGES | {"schema", "config", "executors", "streaming"},
     "offline": PURE | {"schema", "publisher", "streaming"},
     "training_history": PURE | {"schema", "store", "offline"},
     "training_run": PURE | {"training_history"},
