@@ -52,6 +52,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "offline": PURE | {"schema", "publisher", "streaming"},
     "training_history": PURE | {"schema", "store", "offline"},
     "training_run": PURE | {"training_history"},
+    "cli": PURE | EDGES | {"schema", "config", "stop_signals", "alerting"},
     **dict.fromkeys(
         ENTRIES,
         PURE
@@ -61,6 +62,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
             "config",
             "stop_signals",
             "alerting",
+            "cli",
             "streaming",
             "offline",
             "training_history",
