@@ -12,17 +12,15 @@ from fraudstream.dashboard import navigation
 from fraudstream.dashboard.charts import present_palette, show_figure
 from fraudstream.dashboard.navigation import TRANSACTION
 from fraudstream.dashboard.process import (
-    engine_of_this_process,
     model_of_this_process,
     settings_of_this_process,
 )
-from fraudstream.dashboard.refresh import REFRESH_S, problems_shown, show_updated_header
+from fraudstream.dashboard.refresh import REFRESH_S
 from fraudstream.dashboard.reviewing import show_review
-from fraudstream.dashboard.search import ask_for_id
+from fraudstream.dashboard.search import show_search
 from fraudstream.dashboard.tables import show_transactions
 from fraudstream.features import FEATURE_NAMES
 from fraudstream.store.reads.cases import Case, read_case
-from fraudstream.store.reads.snapshot import snapshot
 from fraudstream.stored import StoredTransaction
 from fraudstream.views import cases as views
 from fraudstream.views.queue import review_text
@@ -37,18 +35,14 @@ def show() -> None:
 
 @st.fragment(run_every=REFRESH_S)
 def _live() -> None:
-    head = st.container()
-    asked = ask_for_id("Transaction", "Its id, as in the data")
-    found = None
-    with head, problems_shown(TRANSACTION.title):
-        if asked:
-            with snapshot(engine_of_this_process()) as connection:
-                found = read_case(connection, asked)
-        show_updated_header(TRANSACTION.title)
-        if asked is None:
-            st.text("Enter a transaction's id above, or open one from the alerts or the live feed.")
-        elif found is None:
-            st.text(f"No transaction {asked} is stored.")
+    found = show_search(
+        TRANSACTION.title,
+        "Transaction",
+        "Its id, as in the data",
+        read=read_case,
+        without_id="Enter a transaction's id above, or open one from the alerts or the live feed.",
+        unknown=lambda asked: f"No transaction {asked} is stored.",
+    )
     if found is not None:
         _show(found)
 

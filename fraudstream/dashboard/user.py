@@ -6,12 +6,11 @@ import streamlit as st
 
 from fraudstream.dashboard.charts import present_palette, show_figure
 from fraudstream.dashboard.navigation import USER
-from fraudstream.dashboard.process import engine_of_this_process, settings_of_this_process
-from fraudstream.dashboard.refresh import REFRESH_S, problems_shown, show_updated_header
-from fraudstream.dashboard.search import ask_for_id
+from fraudstream.dashboard.process import settings_of_this_process
+from fraudstream.dashboard.refresh import REFRESH_S
+from fraudstream.dashboard.search import show_search
 from fraudstream.dashboard.tables import show_transactions
 from fraudstream.store.reads.cases import LATEST_ROWS, User, read_user
-from fraudstream.store.reads.snapshot import snapshot
 from fraudstream.views import cases as views
 from fraudstream.views.overview import Kpi
 
@@ -22,18 +21,14 @@ def show() -> None:
 
 @st.fragment(run_every=REFRESH_S)
 def _live() -> None:
-    head = st.container()
-    asked = ask_for_id("User", "The user's id, as in the data")
-    found = None
-    with head, problems_shown(USER.title):
-        if asked:
-            with snapshot(engine_of_this_process()) as connection:
-                found = read_user(connection, asked)
-        show_updated_header(USER.title)
-        if asked is None:
-            st.text("Enter a user's id above, or open one from a transaction.")
-        elif found is None:
-            st.text(f"No transaction of user {asked} is stored.")
+    found = show_search(
+        USER.title,
+        "User",
+        "The user's id, as in the data",
+        read=read_user,
+        without_id="Enter a user's id above, or open one from a transaction.",
+        unknown=lambda asked: f"No transaction of user {asked} is stored.",
+    )
     if found is not None:
         _show(found)
 
