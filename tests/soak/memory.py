@@ -16,8 +16,9 @@ _MIB = 1024 * 1024
 
 # A JVM may fill its heap; beside it are its code, threads, buffers and libraries.
 BESIDE_THE_HEAP_MIB = 700
-# Python has no heap limit: what it takes must have settled after a quarter of its life.
-SETTLED_SHARE, SETTLED_MIB = 1.15, 30
+# Python has no heap limit: what it takes must have settled after a quarter of its life, but for what it loads
+# at first use (the driver for judging and mails, 80 MiB), which in a short soak may come later.
+SETTLED_SHARE, SETTLED_MIB = 1.15, 100
 
 
 @dataclass(frozen=True)
