@@ -16,9 +16,8 @@ _MIB = 1024 * 1024
 
 # A JVM may fill its heap; beside it are its code, threads, buffers and libraries.
 BESIDE_THE_HEAP_MIB = 700
-# Python has no heap limit: what it takes must have settled after a quarter of its life, but for what it loads
-# at first use (the driver for judging and mails, 80 MiB), which in a short soak may come later.
-SETTLED_SHARE, SETTLED_MIB = 1.15, 100
+# Python has no heap limit: what it takes must have settled after a quarter of its life.
+SETTLED_SHARE, SETTLED_MIB = 1.15, 30
 
 
 @dataclass(frozen=True)
@@ -114,17 +113,25 @@ class MemoryWatch:
                     self._sample_job(psutil.Process(job))
             with suppress(psutil.NoSuchProcess):
                 if broker is not None:
-                    self._note(broker, BROKER, [psutil.Process(broker)])
+                    self._note(broker, BROKER, resident(psutil.Process(broker)))
 
     def _sample_job(self, driver: psutil.Process) -> None:
         below = driver.children(recursive=True)
         jvms = [process for process in below if process.name() == "java"]
         workers = [process for jvm in jvms for process in jvm.children(recursive=True)]
-        self._note(driver.pid, JOB_DRIVER, [driver])
-        self._note(driver.pid, JOB_JVM, jvms)
-        self._note(driver.pid, JOB_WORKERS, workers)
+        self._note(driver.pid, JOB_DRIVER, resident(driver))
+        self._note(driver.pid, JOB_JVM, sum(map(resident, jvms)))
+        self._note(driver.pid, JOB_WORKERS, sum(map(proportional, workers)))
 
-    def _note(self, pid: int, part: Part, processes: Sequence[psutil.Process]) -> None:
-        # What forked workers share is counted once.
-        used = sum(process.memory_full_info().pss for process in processes) / _MIB
-        self._lives.setdefault((pid, part), Life(part)).samples.append(used)
+    def _note(self, pid: int, part: Part, used: int) -> None:
+        self._lives.setdefault((pid, part), Life(part)).samples.append(used / _MIB)
+
+
+def resident(process: psutil.Process) -> int:
+    """Bytes, libraries included that others have mapped, too: they do not change when others end."""
+    return int(process.memory_info().rss)
+
+
+def proportional(process: psutil.Process) -> int:
+    """Bytes; what forked workers share is counted once in the sum of all."""
+    return int(process.memory_full_info().pss)

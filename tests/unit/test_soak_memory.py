@@ -12,7 +12,7 @@ from tests.soak.memory import BROKER, JOB_DRIVER, Life, Part, longest_lives
     [
         (JOB_DRIVER, [50, 120] + [200] * 98, True),
         (JOB_DRIVER, [200 + minute for minute in range(100)], True),
-        (JOB_DRIVER, [200 + 4 * minute for minute in range(100)], False),
+        (JOB_DRIVER, [200 + 2 * minute for minute in range(100)], False),
         (JOB_DRIVER, [200] * 50 + [900] + [200] * 49, True),
         (BROKER, [300 + 5 * minute for minute in range(100)], True),
         (BROKER, [300] * 99 + [1_300], False),
