@@ -17,7 +17,7 @@ from fraudstream.stack.spark import class_archive, connector_jars, record_classe
 
 
 def main() -> None:
-    """Write the archive unless it is there; the archives of other versions are removed."""
+    """Write the archive unless it is there; those of other versions, in this environment, are removed."""
     settings = load_settings()
     archive = class_archive(child_environment(), settings.cache_dir)
     with exclusive(archive.with_name("spark-classes.lock"), timeout_s=600, doing="rehearsing Spark's start"):

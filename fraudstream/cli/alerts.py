@@ -19,7 +19,7 @@ def alerts(context: typer.Context) -> None:
         run()
 
 
-@app.command("run")
+@app.command()
 def run() -> None:
     """Send alert mails until Ctrl-C or SIGTERM. Any number of senders may run, the job's own included."""
     from fraudstream.alerting import mail_sender
@@ -36,7 +36,7 @@ def run() -> None:
         raise typer.Exit(1)  # the thread has told why it ended
 
 
-@app.command("retry")
+@app.command()
 def retry() -> None:
     """Send mails again that were refused for good, to those in RECEIVER_EMAIL who have not got them."""
     from fraudstream.store.outbox import retry_failed
@@ -48,7 +48,7 @@ def retry() -> None:
         typer.echo(f"retried={retry_failed(engine, settings.receiver_email)}")
 
 
-@app.command("status")
+@app.command()
 def status() -> None:
     """Count alerts that wait or are held back, and mails on their way, sent and failed, with errors."""
     from fraudstream.store.outbox import pending, troubled_mails

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Records that could not be used.")
 
-
 # Whoever replays has a broker; a wrong address shall be said soon.
 _BROKER_WAIT_S = 5.0
 
@@ -66,7 +65,7 @@ def show_one(
         raise typer.Exit(1)
 
 
-@app.command("replay")
+@app.command()
 def replay(
     reason: _Reason = None,
     partition: Annotated[int | None, typer.Option(min=0, help="With --offset: only that one.")] = None,

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="Where the job goes on in Kafka.")
 
 
-@app.command("show")
+@app.command()
 def show() -> None:
     """Print what is committed of each partition, what Kafka holds, and what is lost (then exit code 1)."""
     from fraudstream.resume import find_gaps
@@ -43,7 +43,7 @@ def show() -> None:
     raise typer.Exit(1 if gaps else 0)
 
 
-@app.command("accept")
+@app.command()
 def accept() -> None:
     """Go on without the records that are lost: the job then starts at the nearest that Kafka holds."""
     from fraudstream.resume import accepted_offsets

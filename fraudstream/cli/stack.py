@@ -18,7 +18,7 @@ app = typer.Typer(
 )
 
 
-@app.command("up")
+@app.command()
 def up() -> None:
     """Start what does not run yet, and return when all of it answers. It runs until `stack down`."""
     from fraudstream.stack.display import status_text
@@ -29,21 +29,21 @@ def up() -> None:
     typer.echo('\nPoint a terminal at it:  eval "$(python -m fraudstream stack env)"')
 
 
-@app.command("down")
+@app.command()
 def down() -> None:
     """Stop all of it. Its data stays."""
     with _stack() as stack:
         stack.down()
 
 
-@app.command("reset")
+@app.command()
 def reset() -> None:
     """Stop all of it and remove its data: topics, tables and mails."""
     with _stack() as stack:
         stack.reset()
 
 
-@app.command("fetch")
+@app.command()
 def fetch(
     connector: Annotated[bool, typer.Option("--connector", help="Only Spark's connector to Kafka.")] = False,
 ) -> None:
@@ -52,14 +52,14 @@ def fetch(
         stack.fetch(connector_only=connector)
 
 
-@app.command("lock", hidden=True)
+@app.command(hidden=True)
 def lock() -> None:
     """Write artifacts.lock anew, after a version in artifacts.py was changed."""
     with _stack() as stack:
         stack.lock_artifacts()
 
 
-@app.command("status")
+@app.command()
 def status(
     as_json: Annotated[
         bool, typer.Option("--json", help="For programs; the mysql URL has its password.")
@@ -74,7 +74,7 @@ def status(
     raise typer.Exit(0 if status.addresses else 1)
 
 
-@app.command("env")
+@app.command()
 def env() -> None:
     """Print `export` lines that point the four scripts at the running stack."""
     from fraudstream.stack.addresses import export_lines

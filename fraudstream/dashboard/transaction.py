@@ -11,10 +11,7 @@ from fraudstream import feature_record
 from fraudstream.dashboard import navigation
 from fraudstream.dashboard.charts import present_palette, show_figure
 from fraudstream.dashboard.navigation import TRANSACTION
-from fraudstream.dashboard.process import (
-    model_of_this_process,
-    settings_of_this_process,
-)
+from fraudstream.dashboard.process import model_of_this_process, settings_of_this_process
 from fraudstream.dashboard.refresh import REFRESH_S
 from fraudstream.dashboard.reviewing import show_review
 from fraudstream.dashboard.search import show_search

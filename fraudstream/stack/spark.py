@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import subprocess
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -37,17 +36,17 @@ def connector_jars(environment: Mapping[str, str], cache_dir: Path) -> list[Path
 
 
 def class_archive(environment: Mapping[str, str], cache_dir: Path) -> Path:
-    """Where the archive for this Java and these jars of pyspark lies, or would lie. Raises JavaNotFound."""
-    java = find_java(environment, cache_dir)
-    # Without the environment, whose options for Java it would tell as well.
-    told = subprocess.run([java, "-version"], check=True, env={}, capture_output=True, text=True, timeout=60)
+    """Where the archive for this Java and these jars of pyspark lies, or would lie. Raises JavaNotFound.
+
+    It is in this Python's environment, as the jars are: it is of use with these very files only.
+    """
+    java = find_java(environment, cache_dir).resolve()
     pyspark = importlib.util.find_spec("pyspark")
     assert pyspark is not None and pyspark.origin is not None
     jars = sorted(Path(pyspark.origin).parent.joinpath("jars").glob("*.jar"))
-    # Java takes an archive only for the very files that it was written with.
-    described = [f"{jar} {(status := jar.stat()).st_size} {status.st_mtime_ns}" for jar in jars]
-    key = hashlib.sha256("\n".join([str(java.resolve()), told.stderr, *described]).encode()).hexdigest()
-    return cache_dir / f"spark-classes-{key[:12]}.jsa"
+    described = [f"{file} {(status := file.stat()).st_size} {status.st_mtime_ns}" for file in (java, *jars)]
+    key = hashlib.sha256("\n".join(described).encode()).hexdigest()
+    return Path(sys.prefix) / f"spark-classes-{key[:12]}.jsa"
 
 
 def map_classes(archive: Path) -> list[str]:

@@ -71,7 +71,8 @@ def test_a_backlog_is_read_and_judged_on_both_workers(system: Compose, tmp_path:
     system("--profile", "app", "stop", "job")
     sent = run_script(
         "producer_from_csv.py",
-        *("--rate", "0"),
+        "--rate",
+        "0",
         environment=terminal(XDG_STATE_HOME=str(tmp_path)),
         folder=system.folder,
     )
