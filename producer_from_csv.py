@@ -22,7 +22,7 @@ from rich.console import Console
 from fraudstream import topic
 from fraudstream.config import TRANSACTIONS_CSV, SettingsError, load_settings
 from fraudstream.publisher import csv_source, delivery, display, progress, replay
-from fraudstream.stop_signals import stop_on_signals
+from fraudstream.stop_signals import count_stop_signals
 
 UNUSABLE = (SettingsError, csv_source.CsvError, progress.ProgressError)
 UNDELIVERED = (topic.BrokerUnavailable, topic.TopicError, delivery.DeliveryFailed)
@@ -62,14 +62,14 @@ def main(
         rows = replay.rounds(file, start, clock, console.print) if loop else replay.one_round(file, start)
         due = replay.schedule(DEFAULT_RATE if rate is None else rate, speed, clock)
         total = limit if loop else replay.rows_ahead(file, start, limit)
-        stopped = stop_on_signals()
+        asked_to_end = count_stop_signals(polled=2)
         with (
             display.replay_display(console, total) as show,
-            delivery.Publisher(kafka, name, stopped, (show, saved.record)) as publisher,
+            delivery.Publisher(kafka, name, asked_to_end, (show, saved.record)) as publisher,
         ):
-            for row in replay.paced(itertools.islice(rows, limit), due, stopped, publisher.settle):
+            for row in replay.paced(itertools.islice(rows, limit), due, asked_to_end, publisher.settle):
                 publisher.send(row)
-            if stopped():
+            if asked_to_end():
                 console.print("Stopping as soon as the rows under way are acknowledged ...")
     except (*UNUSABLE, *UNDELIVERED) as error:
         console.print(str(error), style="red")

@@ -15,13 +15,24 @@ def stop_on_signals() -> Callable[[], bool]:
     A second one raises KeyboardInterrupt wherever the main thread is. To be called in the main thread.
     The loop must poll: a lock or event may not be touched from a signal handler.
     """
+    asked = count_stop_signals(1)
+    return lambda: asked() > 0
+
+
+def count_stop_signals(polled: int) -> Callable[[], int]:
+    """How often the end was asked for; the call after `polled` of them raises KeyboardInterrupt.
+
+    For a loop that counts, or waits inside a library: an exception between any two steps would leave the
+    count wrong, or a lock half taken. Otherwise as `stop_on_signals`.
+    """
     received: list[int] = []
 
     def receive(number: int, frame: FrameType | None) -> None:
         received.append(number)
-        for each in ENDING:
-            signal.signal(each, signal.default_int_handler)
+        if len(received) == polled:
+            for each in ENDING:
+                signal.signal(each, signal.default_int_handler)
 
     for each in ENDING:
         signal.signal(each, receive)
-    return lambda: bool(received)
+    return lambda: len(received)

@@ -121,19 +121,20 @@ class Publisher:
 
     Within one Publisher each row is in the topic once, and the rows of a user are in the order sent,
     whatever is retried. Each of `reports` gets the tally a few times a second and once more at the end.
-    Leaving the context raises DeliveryFailed when a row has failed; a KeyboardInterrupt leaves it without
-    waiting for acknowledgements. `stopped` ends a wait for the broker.
+    Leaving the context waits for the acknowledgement of each row and raises DeliveryFailed when one has
+    failed. `asked_to_end` says how often the user did: once ends a wait for room, twice the wait for
+    acknowledgements as well; what has none then counts as failed.
     """
 
     def __init__(
         self,
         kafka: KafkaAccess,
         topic: str,
-        stopped: Callable[[], bool],
+        asked_to_end: Callable[[], int],
         reports: Sequence[Callable[[Tally], None]],
     ) -> None:
         self._topic = topic
-        self._stopped = stopped
+        self._asked_to_end = asked_to_end
         self._reports = reports
         self._pending: collections.deque[tuple[FutureRecordMetadata, Position]] = collections.deque()
         self._tally = Tally()
@@ -148,13 +149,9 @@ class Publisher:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        in_a_hurry = kind is not None and issubclass(kind, KeyboardInterrupt)
         try:
-            self._producer.flush(timeout=0 if in_a_hurry else _FLUSH_S)
-        except KafkaTimeoutError as late:
-            self._failure = late
+            self._await_acknowledgements()
         finally:
-            self._settle()
             self._give_up_on_pending()
             self._report()
             # What does not end in time has just been counted as failed.
@@ -181,7 +178,7 @@ class Publisher:
         self._sent += 1
         if self._sent % _SETTLE_EVERY == 0:
             self.settle()
-        while len(self._pending) >= MAX_PENDING and not self._stopped():
+        while len(self._pending) >= MAX_PENDING and not self._asked_to_end():
             time.sleep(_POLL_S)
             self.settle()
 
@@ -215,6 +212,14 @@ class Publisher:
             position=position,
         )
 
+    def _await_acknowledgements(self) -> None:
+        """Not by the producer's flush: a second Ctrl-C has to find no lock of the library's half taken."""
+        deadline = time.monotonic() + _FLUSH_S
+        self._settle()
+        while self._pending and time.monotonic() < deadline and self._asked_to_end() < 2:
+            time.sleep(_POLL_S)
+            self._settle()
+
     def _give_up_on_pending(self) -> None:
         """Whatever has no answer at the end counts as failed, though Kafka may have it."""
         acknowledged = sum(future.succeeded() for future, _ in self._pending)
@@ -223,6 +228,8 @@ class Publisher:
             acknowledged=self._tally.acknowledged + acknowledged,
             failed=self._tally.failed + len(self._pending) - acknowledged,
         )
+        if acknowledged < len(self._pending):
+            self._failure = self._failure or KafkaTimeoutError("it had not answered when the wait ended")
         self._pending.clear()
 
     def _raise_if_failed(self) -> None:

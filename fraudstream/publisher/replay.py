@@ -122,7 +122,7 @@ def at_speed(multiple: float, clock: Clock) -> Schedule:
 
 
 def paced(
-    rows: Iterable[Row], schedule: Schedule, stopped: Callable[[], bool], idle: Callable[[], None]
+    rows: Iterable[Row], schedule: Schedule, stopped: Callable[[], int], idle: Callable[[], None]
 ) -> Iterator[Row]:
     """Each row when it is due, until `stopped`; `idle` is called again and again in longer waits.
 

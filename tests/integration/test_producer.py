@@ -275,9 +275,10 @@ def test_rows_without_acknowledgement_count_as_failed_if_the_user_will_not_wait_
     finally:
         stack.start("kafka")
     sent, acknowledged, failed = run.counts
-    assert run.code != 0
+    assert run.code == 1
     assert failed > 0
     assert sent == acknowledged + failed
+    assert "Kafka did not acknowledge a row: " in run.err
     assert "Traceback" not in run.err
     assert producer.count() >= acknowledged
 
