@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -125,6 +126,14 @@ def test_a_row_that_is_there_is_replaced_where_the_statement_says_so(engine: Eng
         write(engine, statement, pa.table({"history": [history], "UserID": ["it's \\ me"]}))
     with engine.connect() as connection:
         assert connection.execute(select(user_history)).all() == [("it's \\ me", b"\\new'")]
+
+
+def test_rows_go_to_the_server_in_the_order_of_the_key_whose_pages_they_fill(engine: Engine) -> None:
+    statements: list[str] = []
+    event.listen(engine, "before_cursor_execute", lambda *given: statements.append(given[2]))
+    users = [f"U{number * 7 % 10_000:04}" for number in range(10_000)]
+    write(engine, insert(user_history), pa.table({"UserID": users, "history": [b"h"] * len(users)}))
+    assert re.findall(r"U\d{4}", "".join(statements)) == sorted(users)
 
 
 def test_an_error_has_no_rows_in_its_text(engine: Engine) -> None:
