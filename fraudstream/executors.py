@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Any
+from functools import partial
+from typing import Any, Generic, Protocol, TypeVar
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -23,14 +24,36 @@ from fraudstream.features import FindHistories
 from fraudstream.merchant_risk import Outcomes
 from fraudstream.schema import CLEANED_ARROW, JUDGED_ARROW, Outcome, Rejection
 from fraudstream.scoring import Claims, FindStored, Judge, Known, judge_partition
+from fraudstream.uncommitted import Uncommitted
+
+Value = TypeVar("Value")
+Shown = TypeVar("Shown", covariant=True)
+
+
+class Shared(Protocol[Shown]):
+    """A value that a task can reach: a Broadcast, or `Here`."""
+
+    @property
+    def value(self) -> Shown: ...
+
+
+@dataclass(frozen=True)
+class Here(Generic[Value]):
+    """A value that goes with the task itself: a small one, or where nothing is sent."""
+
+    value: Value
 
 
 @dataclass(frozen=True)
 class PartitionWork:
-    """What an executor does with its share of a batch; pickled with the task."""
+    """What an executor does with its share of a batch; pickled with the task.
 
-    judge: Broadcast[Judge]
-    outcomes: Broadcast[Outcomes]
+    `before` is the batch before, which `find_stored` and `find_histories` may not see yet.
+    """
+
+    judge: Shared[Judge]
+    outcomes: Shared[Outcomes]
+    before: Shared[Uncommitted]
     find_stored: FindStored
     find_histories: FindHistories
     claims: Claims
@@ -44,7 +67,12 @@ class PartitionWork:
     def judged(self, cleaned: pa.Table) -> pa.Table:
         """Rows of CLEANED_ARROW, all that the batch has of their users -> rows of JUDGED_ARROW."""
         fresh = drop_committed(cleaned.cast(CLEANED_ARROW), self.next_offsets)
-        known = Known(self.find_stored, self.find_histories, self.outcomes.value)
+        before = self.before.value
+        known = Known(
+            partial(before.find_stored, otherwise=self.find_stored),
+            partial(before.find_histories, otherwise=self.find_histories),
+            self.outcomes.value,
+        )
         return judge_partition(fresh, judge=self.judge.value, known=known, claims=self.claims)
 
 
@@ -86,14 +114,13 @@ def by_user(cleaned: DataFrame) -> DataFrame:
 
 
 @contextmanager
-def read_ahead(rows: DataFrame) -> Iterator[DataFrame]:
-    """The rows, computed at once and kept until the context ends."""
-    kept = rows.persist()
+def on_executors(session: SparkSession, value: Value) -> Iterator[Broadcast[Value]]:
+    """The value, sent to each executor that needs it until the context ends."""
+    sent = session.sparkContext.broadcast(value)
     try:
-        kept.count()
-        yield kept
+        yield sent
     finally:
-        kept.unpersist()
+        sent.destroy()
 
 
 def run_on_executors(rows: DataFrame, work: PartitionWork) -> pa.Table:
@@ -149,7 +176,9 @@ def with_original_bytes(rows: pa.Table, cleaned: DataFrame) -> pa.Table:
 
 def warm_up(session: SparkSession, judge: Broadcast[Judge], outcomes: Broadcast[Outcomes]) -> None:
     """Have Spark start its Python workers and compile its plans now, on made-up rows that go nowhere."""
-    work = PartitionWork(judge, outcomes, _nothing_known, _nothing_known, Claims(), {})
+    work = PartitionWork(
+        judge, outcomes, Here(Uncommitted.nothing()), _nothing_known, _nothing_known, Claims(), {}
+    )
     usable = session.createDataFrame(pa.Table.from_pylist(_made_up_rows(), schema=CLEANED_ARROW))
     records = session.createDataFrame([_MADE_UP_RECORD], _RECORD_COLUMNS)
     with ThreadPoolExecutor(max_workers=1) as beside:

@@ -1,4 +1,4 @@
-"""A commit that goes on while the next batch is already read."""
+"""A commit that goes on while the next batch is already read and judged."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 class PendingCommit:
     """At most one commit at a time, in a thread of its own.
 
-    Who begins one settles it before anything that must come after it: another commit, or a look at what is
-    stored. What the commit raised is raised there, once.
+    Who begins one settles it before anything that must come after it: another commit, or a look at what it
+    has stored. What the commit raised is raised there, once.
     """
 
     def __init__(self) -> None:
@@ -26,6 +26,11 @@ class PendingCommit:
         running, self._running = self._running, None
         if running is not None:
             running.result()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether `settle` would have to wait."""
+        return self._running is not None and not self._running.done()
 
     @property
     def has_failed(self) -> bool:

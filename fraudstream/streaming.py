@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from py4j.protocol import Py4JError, Py4JNetworkError
 from pyspark import Broadcast
 from pyspark.errors import PySparkException
@@ -33,11 +32,13 @@ from sqlalchemy.exc import DBAPIError
 from fraudstream import model_store, resume, topic
 from fraudstream.cleaning import clean_with_bytes
 from fraudstream.executors import (
+    Here,
     PartitionWork,
+    Shared,
     by_user,
     collected,
     find_clashes,
-    read_ahead,
+    on_executors,
     run_on_executors,
     warm_up,
     with_original_bytes,
@@ -50,7 +51,6 @@ from fraudstream.merchant_risk import Outcomes
 from fraudstream.model_store import ModelError
 from fraudstream.pending_commit import PendingCommit
 from fraudstream.rules import load_rules
-from fraudstream.schema import Outcome
 from fraudstream.scoring import Claims, Judge
 from fraudstream.store.commit import Batch, BatchCounts, commit_batch
 from fraudstream.store.engine import ANSWER_WITHIN_S, make_engine
@@ -59,9 +59,10 @@ from fraudstream.store.labels import read_label_changes
 from fraudstream.store.locks import lock_name
 from fraudstream.store.lookups import StoredHistories, StoredTransactions
 from fraudstream.store.migrate import NewerDatabase, migrate
-from fraudstream.store.offsets import OffsetsMoved, StoredOffsets, move_offsets, read_offsets, require_offsets
+from fraudstream.store.offsets import OffsetsMoved, StoredOffsets, move_offsets, read_offsets
 from fraudstream.store.status import set_status
 from fraudstream.store.writer import Writer, WriterLost, become_writer
+from fraudstream.uncommitted import Uncommitted
 
 log = logging.getLogger(__name__)
 
@@ -134,8 +135,6 @@ def build_session(
         # would be generated, and given up, in each batch.
         "spark.sql.codegen.wholeStage": "false",
         "spark.sql.streaming.checkpointFileManagerClass": _RENAME_BASED,
-        # A batch that is read ahead is kept for a second or two.
-        "spark.sql.inMemoryColumnarStorage.compressed": "false",
         "spark.ui.showConsoleProgress": "false",
     }
     builder = SparkSession.builder.master(master).appName("fraudstream")
@@ -168,6 +167,7 @@ class Job:
         self._config = config
         self._stopped = stopped
         self._engine = make_engine(config.database, pooled=False, answer_within_s=ANSWER_WITHIN_S)
+        self._reading = make_engine(config.database, answer_within_s=ANSWER_WITHIN_S)
         self._failure: BaseException | None = None
         self._reached = StoredOffsets(None, {})
         self._warm = False
@@ -175,6 +175,7 @@ class Job:
         self.tables_ready = threading.Event()
         self._batch_running = threading.Lock()
         self._commit = PendingCommit()
+        self._last_batch = Uncommitted.nothing()
         self._model = _ModelInUse(session, config.model_dir)
         self._outcomes = _OutcomesInUse(session)
 
@@ -238,6 +239,7 @@ class Job:
 
     def _run_query(self, writer: Writer) -> None:
         self._outcomes.forget()  # another writer may have stored transactions in between
+        self._last_batch = Uncommitted.nothing()
         info, starting = self._where_to_start(writer)
         self._failure = None
         with (
@@ -337,22 +339,18 @@ class Job:
     def _process(
         self, writer: Writer, same_topic: topic.SameTopic, latest: topic.LatestOffsets, cleaned: DataFrame
     ) -> None:
-        """Judge the batch and begin its commit, which the next batch is read beside."""
+        """Judge the batch and begin its commit, beside which the next batch is read and judged."""
         clock = _Stopwatch()
         started_at = datetime.now(UTC)
-        with self._rows_to_judge(
-            cleaned, waiting=sum(self._reached.behind(latest.current()).values())
-        ) as rows:
-            clock.lap("read")
-            self._commit.settle()
-            clock.lap("wait")
-            with writer.transaction() as connection:
-                stored = read_offsets(connection, self._config.topic)
-                require_offsets(self._config.topic, stored, expected=self._reached)
-                self._outcomes.refresh(connection)
-            clock.lap("offsets")
-            judged = with_original_bytes(self._judge(rows, stored), cleaned)
+        before = self._uncommitted()
+        self._refresh_outcomes()
+        clock.lap("labels")
+        waiting = sum(self._reached.behind(latest.current()).values())
+        judge = self._judge_here if waiting <= FEW else self._judge_on_executors
+        judged = with_original_bytes(judge(cleaned, before), cleaned)
         clock.lap("judge")
+        self._commit.settle()
+        clock.lap("wait")
         if len(judged) == 0:
             return
         same_topic.require()
@@ -360,7 +358,7 @@ class Job:
         batch = Batch(
             topic=self._config.topic,
             topic_id=same_topic.topic_id,
-            read_offsets=stored,
+            expected_offsets=self._reached,
             rows=judged,
             model_version=self._model.version,
             started_at=started_at,
@@ -368,42 +366,53 @@ class Job:
             stage_ms=clock.laps_ms,
         )
         self._reached = batch.reached
+        self._last_batch = Uncommitted.of(judged)
         self._commit.begin(partial(self._write, writer, batch, clock))
+
+    def _uncommitted(self) -> Uncommitted:
+        """What the database may not show yet. Raises what the commit did, where it has failed already."""
+        if self._commit.is_running:
+            return self._last_batch
+        self._commit.settle()
+        return Uncommitted.nothing()
+
+    def _refresh_outcomes(self) -> None:
+        with self._reading.connect() as connection:
+            self._outcomes.refresh(connection)
+        # Only then: this look may have found a label, and not yet its transaction, which the batch brings.
+        self._outcomes.meet(self._last_batch.transactions)
 
     def _write(self, writer: Writer, batch: Batch, clock: _Stopwatch) -> None:
         with writer.transaction() as connection:
             counts = commit_batch(connection, batch)
-        self._outcomes.meet(batch.rows)
         self._batch_succeeded = True
         clock.lap("commit")
         _log_batch(counts, clock)
 
-    @contextmanager
-    def _rows_to_judge(self, cleaned: DataFrame, waiting: int) -> Iterator[DataFrame | pa.Table]:
-        """Few on the driver, and many on the executors, read while the batch before is still written."""
-        if waiting <= FEW:
-            yield collected(cleaned)
-        else:
-            with read_ahead(by_user(cleaned)) as rows:
-                yield rows
+    def _judge_here(self, cleaned: DataFrame, before: Uncommitted) -> pa.Table:
+        """The records that are not committed yet, judged on the driver: rows of JUDGED_ARROW."""
+        return self._work(Here(before)).judged(collected(cleaned))
 
-    def _judge(self, rows: DataFrame | pa.Table, stored: StoredOffsets) -> pa.Table:
-        """The records that are not committed yet, judged: rows of JUDGED_ARROW."""
-        database = self._config.database
-        work = PartitionWork(
+    def _judge_on_executors(self, cleaned: DataFrame, before: Uncommitted) -> pa.Table:
+        """The same, where there are many."""
+        rows = by_user(cleaned)
+        with on_executors(self._session, before) as sent:
+            work = self._work(sent)
+            judged = run_on_executors(rows, work)
+            if clashes := find_clashes(judged):
+                judged = run_on_executors(rows, replace(work, claims=clashes))
+        return judged
+
+    def _work(self, before: Shared[Uncommitted]) -> PartitionWork:
+        return PartitionWork(
             self._model.judge,
             self._outcomes.shared,
-            StoredTransactions(database),
-            StoredHistories(database),
+            before,
+            StoredTransactions(self._config.database),
+            StoredHistories(self._config.database),
             Claims(),
-            stored.next_offsets,
+            self._reached.next_offsets,
         )
-        if isinstance(rows, pa.Table):
-            return work.judged(rows)
-        judged = run_on_executors(rows, work)
-        if clashes := find_clashes(judged):
-            judged = run_on_executors(rows, replace(work, claims=clashes))
-        return judged
 
 
 class _BatchHandler:
@@ -504,12 +513,10 @@ class _OutcomesInUse:
         """Read the labels that have changed since the last time."""
         self._take(self._known.changed(read_label_changes(connection, self._known.last_change)))
 
-    def meet(self, judged: pa.Table) -> None:
-        """Join the labels that came before them with the transactions of a batch that was just stored."""
+    def meet(self, transactions: pa.Table) -> None:
+        """Join the labels that came before them with the transactions of a batch that is being stored."""
         if self._known.some_wait:
-            facts = judged.select(["outcome", "TransactionID", "Merchant", "Time"])
-            stored = facts.filter(pc.equal(facts["outcome"], Outcome.STORED.value))
-            self._take(self._known.arrived(stored))
+            self._take(self._known.arrived(transactions))
 
     def _take(self, known: KnownOutcomes) -> None:
         if known is self._known:

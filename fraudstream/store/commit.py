@@ -36,11 +36,11 @@ _POSITION = ("partition_id", "offset", "kafka_time")
 
 @dataclass(frozen=True)
 class Batch:
-    """A judged micro-batch: rows of JUDGED_ARROW, and the offsets that were read before it was computed."""
+    """A judged micro-batch: rows of JUDGED_ARROW, and where the batch before it left the offsets."""
 
     topic: str
     topic_id: str
-    read_offsets: StoredOffsets
+    expected_offsets: StoredOffsets
     rows: pa.Table
     model_version: str | None
     started_at: datetime
@@ -57,7 +57,7 @@ class Batch:
     @property
     def reached(self) -> StoredOffsets:
         """What is committed of the topic once the batch is."""
-        return StoredOffsets(self.topic_id, {**self.read_offsets.next_offsets, **self.moved})
+        return StoredOffsets(self.topic_id, {**self.expected_offsets.next_offsets, **self.moved})
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def commit_batch(connection: Connection, batch: Batch) -> BatchCounts:
     A batch that is computed again after its commit finds its offsets passed and holds no row.
     """
     started = time.perf_counter()
-    lock_offsets(connection, batch.topic, batch.read_offsets)
+    lock_offsets(connection, batch.topic, batch.expected_offsets)
     now: datetime = connection.execute(text("SELECT UTC_TIMESTAMP(6)")).scalar_one()
     rows = _by_outcome(batch.rows)
     lag = batch.reached.behind(batch.latest_offsets)

@@ -23,6 +23,7 @@ PURE = frozenset(
     {
         "cleaning",
         "scoring",
+        "uncommitted",
         "labels",
         "reviews",
         "stored",

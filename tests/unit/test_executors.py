@@ -10,17 +10,18 @@ from pyspark.sql import DataFrame, SparkSession
 
 from fraudstream.cleaning import clean
 from fraudstream.executors import (
+    Here,
     PartitionWork,
     by_user,
     collected,
     drop_committed,
-    read_ahead,
     run_on_executors,
 )
 from fraudstream.known_outcomes import KnownOutcomes
 from fraudstream.rules import load_rules
 from fraudstream.schema import CLEANED_ARROW
 from fraudstream.scoring import Claims, Judge
+from fraudstream.uncommitted import Uncommitted
 
 COLUMNS = "key binary, value binary, partition int, offset long, timestamp timestamp"
 
@@ -44,7 +45,9 @@ def work(spark: SparkSession) -> PartitionWork:
     context = spark.sparkContext
     judge = context.broadcast(Judge(load_rules(), None))
     outcomes = context.broadcast(KnownOutcomes.none().outcomes())
-    return PartitionWork(judge, outcomes, lambda _ids: {}, lambda _users: {}, Claims(), {})
+    return PartitionWork(
+        judge, outcomes, Here(Uncommitted.nothing()), lambda _ids: {}, lambda _users: {}, Claims(), {}
+    )
 
 
 def compilations(spark: SparkSession) -> int:
@@ -73,8 +76,7 @@ def test_a_later_batch_needs_no_code_of_its_own(spark: SparkSession, work: Parti
 
     def judge(offsets: range) -> int:
         passed = PartitionWork(**{**vars(work), "next_offsets": {0: offsets.start, 1: offsets.start}})
-        with read_ahead(by_user(records(spark, offsets).transform(clean))) as rows:
-            many = run_on_executors(rows, passed)
+        many = run_on_executors(by_user(records(spark, offsets).transform(clean)), passed)
         few = passed.judged(collected(records(spark, offsets).transform(clean)))
         assert len(many) == len(few)
         return len(many)
@@ -90,11 +92,3 @@ def test_few_and_many_are_judged_alike(spark: SparkSession, work: PartitionWork)
     order = [("outcome", "ascending"), ("UserID", "ascending"), ("offset", "ascending")]
     many = run_on_executors(by_user(cleaned), work).sort_by(order)
     assert work.judged(collected(cleaned)).sort_by(order).equals(many)
-
-
-def test_what_was_read_ahead_is_let_go(spark: SparkSession) -> None:
-    kept = spark.sparkContext._jsc.getPersistentRDDs  # type: ignore[union-attr]
-    before = kept().size()
-    with read_ahead(by_user(records(spark, range(9)).transform(clean))):
-        assert kept().size() == before + 1
-    assert kept().size() == before
