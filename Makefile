@@ -14,7 +14,7 @@ TESTS ?=
 help:
 	@echo "make demo   run everything: stack, stream, producer, dashboard (ONCE=1 CSV=path RATE=n KEEP=1)"
 	@echo "make test   set up and pass all tests (TESTS=path for some; MYSQL_URL=... for another server)"
-	@echo "make test-browser   all pages of the dashboard in Chromium; make test has the first of them"
+	@echo "make test-browser   all pages of the dashboard in Chromium, at length; make test has a few of these tests"
 	@echo "make test-detection   training, evaluation, and stream against file, on whole files"
 	@echo "make test-faults   what is killed, frozen, restored, encrypted or fed with garbage, at length"
 	@echo "make soak   a steady load with faults at random, then all compared (MINUTES=20 SEED=n)"

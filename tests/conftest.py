@@ -1,4 +1,4 @@
-"""The real parts that tests run on: one embedded stack and browser; databases, topics and pages for each."""
+"""The real parts that tests run on: a shared stack and browser; databases, topics and pages for each."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import secrets
 import signal
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
@@ -20,6 +21,8 @@ from fraudstream.store.reads.snapshot import open_engine
 from tests.support.browsing import Dashboard, Watch, browser_executable
 from tests.support.databases import fresh_databases
 from tests.support.jobs import SHORT_LIVED
+from tests.support.own_stack import NO_INTERNET, make_sure_of_the_downloads
+from tests.support.producing import Producer
 
 _QUIET = (
     "--disable-gpu",
@@ -60,6 +63,19 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
         stack.reset()
 
 
+@pytest.fixture(scope="module")
+def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """A stack that a test may harm; each test starts what it needs. Nothing can be downloaded for it."""
+    make_sure_of_the_downloads()
+    stack = Stack(
+        tmp_path_factory.mktemp("own-stack"), load_settings().cache_dir, child_environment(**NO_INTERNET)
+    )
+    try:
+        yield stack
+    finally:
+        stack.reset()
+
+
 @pytest.fixture(scope="session")
 def new_database(request: pytest.FixtureRequest) -> Iterator[Callable[[], str]]:
     """A function that makes an empty database and returns its SQLAlchemy URL, password included.
@@ -95,6 +111,16 @@ def engine(database: str) -> Iterator[Engine]:
 def topic() -> str:
     """The name of a topic that does not exist yet."""
     return f"transactions-{secrets.token_hex(6)}"
+
+
+@pytest.fixture
+def producer(stack: Stack, topic: str, tmp_path: Path) -> Iterator[Producer]:
+    """Starts the producer for a topic of the test's own; what still runs at the end is killed."""
+    producer = Producer(stack.addresses().kafka, topic, tmp_path)
+    yield producer
+    for process in producer.started:
+        process.kill()
+        process.communicate()
 
 
 @pytest.fixture

@@ -2,131 +2,28 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import pty
 import re
 import signal
-import subprocess
-import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
-from fraudstream.config import PROJECT_DIR, TRANSACTIONS_CSV, child_environment
-from fraudstream.schema import FIELD_NAMES
-from fraudstream.topic import TopicError, ensure_topic
-from tests.support.kafka_topics import count_records, fields, read_topic
+from fraudstream.config import TRANSACTIONS_CSV
+from fraudstream.topic import ensure_topic
+from tests.support.kafka_topics import fields
 from tests.support.ports import free_port
-from tests.support.waiting import wait_until
-
-PARTITIONS = 4
-ENOUGH_S = 90
-
-
-class Producer:
-    """Starts producer_from_csv.py for one topic, with a state folder of its own."""
-
-    def __init__(self, servers: str, topic: str, scratch: Path) -> None:
-        self.servers = servers
-        self.topic = topic
-        self.scratch = scratch
-        self.started: list[subprocess.Popen[str]] = []
-
-    def start(
-        self, *arguments: str | Path, stderr: int = subprocess.PIPE, **environment: str
-    ) -> subprocess.Popen[str]:
-        variables = {
-            "KAFKA_BOOTSTRAP_SERVERS": self.servers,
-            "KAFKA_TOPIC": self.topic,
-            "KAFKA_PARTITIONS": str(PARTITIONS),
-            "XDG_STATE_HOME": str(self.scratch / "state"),
-        }
-        process = subprocess.Popen(
-            [sys.executable, PROJECT_DIR / "producer_from_csv.py", *map(str, arguments)],
-            cwd=self.scratch,
-            env=child_environment(**(variables | environment)),
-            stdout=subprocess.PIPE,
-            stderr=stderr,
-            text=True,
-        )
-        self.started.append(process)
-        return process
-
-    def run(self, *arguments: str | Path, **environment: str) -> Run:
-        return finish(self.start(*arguments, **environment))
-
-    def records(self):
-        return read_topic(self.servers, self.topic)
-
-    def count(self) -> int:
-        try:
-            return count_records(self.servers, self.topic, PARTITIONS)
-        except TopicError:
-            return 0
-
-    def wait_for_records(self, at_least: int) -> None:
-        wait_until(
-            lambda: self.count() >= at_least, timeout=ENOUGH_S, describe=f"{at_least} records in the topic"
-        )
-
-
-class Run:
-    """What a finished producer left: exit code, the counts of its last line, and what it said."""
-
-    def __init__(self, code: int, out: str, err: str) -> None:
-        self.code, self.out, self.err = code, out, err
-
-    @property
-    def counts(self) -> tuple[int, int, int]:
-        """(sent, acknowledged, failed)"""
-        found = re.fullmatch(r"sent=(\d+) acknowledged=(\d+) failed=(\d+)", self.out.splitlines()[-1])
-        assert found, self.out + self.err
-        sent, acknowledged, failed = map(int, found.groups())
-        return sent, acknowledged, failed
-
-
-def finish(process: subprocess.Popen[str]) -> Run:
-    out, err = process.communicate(timeout=ENOUGH_S)
-    return Run(process.returncode, out, err)
-
-
-def read_line(process: subprocess.Popen[str], wanted: Callable[[str], bool]) -> str:
-    """The next line of this kind that the producer says to its user."""
-    assert process.stderr is not None
-    for line in process.stderr:
-        if wanted(line):
-            return line
-    raise AssertionError(f"the producer ended with {process.wait()} and never said that")
-
-
-@pytest.fixture
-def producer(stack, topic, tmp_path) -> Iterator[Producer]:
-    producer = Producer(stack.addresses().kafka, topic, tmp_path)
-    yield producer
-    for process in producer.started:
-        process.kill()
-        process.communicate()
-
-
-def csv_rows(path: Path = TRANSACTIONS_CSV) -> list[dict[str, str]]:
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
-
-
-def write_csv(path: Path, *rows: str) -> Path:
-    path.write_text("\n".join([",".join(FIELD_NAMES), *rows]) + "\n")
-    return path
-
-
-def as_message(row: dict[str, str]) -> tuple[str | None, ...]:
-    return tuple(row[name] or None for name in FIELD_NAMES)
-
-
-def sent_rows(records) -> list[tuple[str | None, ...]]:
-    return [tuple(fields(record)[name] for name in FIELD_NAMES) for record in records]
+from tests.support.producing import (
+    ENOUGH_S,
+    PARTITIONS,
+    as_message,
+    csv_rows,
+    finish,
+    read_line,
+    sent_rows,
+    write_csv,
+)
 
 
 def test_every_row_of_the_shipped_file_arrives_once_under_its_user_in_order(producer):
@@ -238,16 +135,6 @@ def test_it_waits_for_a_broker_that_starts_later(producer, stack):
     assert producer.count() == 4
 
 
-def test_a_broker_killed_and_started_again_meanwhile_costs_no_row_and_doubles_none(producer, stack):
-    running = producer.start("--rate", 1500)
-    producer.wait_for_records(1500)
-    stack.kill("kafka")
-    stack.start("kafka")
-    run = finish(running)
-    assert (run.code, run.counts) == (0, (10_050, 10_050, 0)), run.err
-    assert Counter(sent_rows(producer.records())) == Counter(map(as_message, csv_rows()))
-
-
 def test_a_broker_that_stays_away_is_an_error_that_names_it(producer):
     producer.servers = f"127.0.0.1:{free_port()}"
     run = producer.run("--wait", 1)
@@ -255,35 +142,6 @@ def test_a_broker_that_stays_away_is_an_error_that_names_it(producer):
     assert f"No Kafka broker answered at {producer.servers} within 1 s." in run.err
     assert "KAFKA_BOOTSTRAP_SERVERS" in run.err
     assert "Traceback" not in run.err
-
-
-def test_rows_without_acknowledgement_count_as_failed_if_the_user_will_not_wait_and_resume_sends_them(
-    producer, stack
-):
-    running = producer.start("--rate", 500)
-    producer.wait_for_records(200)
-    stack.kill("kafka")
-    try:
-        read_line(
-            running, lambda line: line.startswith("sent=") and len(set(re.findall(r"=(\d+)", line)[:2])) == 2
-        )
-        # The first Ctrl-C waits for the rows under way, the second does not.
-        running.send_signal(signal.SIGINT)
-        read_line(running, lambda line: line.startswith("Stopping"))
-        running.send_signal(signal.SIGINT)
-        run = finish(running)
-    finally:
-        stack.start("kafka")
-    sent, acknowledged, failed = run.counts
-    assert run.code == 1
-    assert failed > 0
-    assert sent == acknowledged + failed
-    assert "Kafka did not acknowledge a row: " in run.err
-    assert "Traceback" not in run.err
-    assert producer.count() >= acknowledged
-
-    assert producer.run("--rate", 0, "--resume").code == 0
-    assert not Counter(map(as_message, csv_rows())) - Counter(sent_rows(producer.records()))
 
 
 def test_a_bad_row_in_the_middle_stops_after_the_rows_before_it(producer, tmp_path):
