@@ -39,7 +39,7 @@ class Shared(Protocol[Shown]):
 
 @dataclass(frozen=True)
 class Here(Generic[Value]):
-    """A value that goes with the task itself: a small one, or where nothing is sent."""
+    """Shared by being pickled with the task, or used in this very process."""
 
     value: Value
 
@@ -48,7 +48,7 @@ class Here(Generic[Value]):
 class PartitionWork:
     """What an executor does with its share of a batch; pickled with the task.
 
-    `before` is the batch before, which `find_stored` and `find_histories` may not see yet.
+    `before` is what `find_stored` and `find_histories` may not see yet of the batch before.
     """
 
     judge: Shared[Judge]
@@ -66,7 +66,7 @@ class PartitionWork:
 
     def judged(self, cleaned: pa.Table) -> pa.Table:
         """Rows of CLEANED_ARROW, all that the batch has of their users -> rows of JUDGED_ARROW."""
-        fresh = drop_committed(cleaned.cast(CLEANED_ARROW), self.next_offsets)
+        fresh = drop_earlier(cleaned.cast(CLEANED_ARROW), self.next_offsets)
         before = self.before.value
         known = Known(
             partial(before.find_stored, otherwise=self.find_stored),
@@ -76,8 +76,8 @@ class PartitionWork:
         return judge_partition(fresh, judge=self.judge.value, known=known, claims=self.claims)
 
 
-def drop_committed(cleaned: pa.Table, next_offsets: Mapping[int, int]) -> pa.Table:
-    """Without the rows that an earlier batch has committed: those below their partition's next offset.
+def drop_earlier(cleaned: pa.Table, next_offsets: Mapping[int, int]) -> pa.Table:
+    """Without the rows that an earlier batch has: those below their partition's next offset.
 
     Not in Spark's plan, where other numbers in each batch would be other code to generate and compile.
     """

@@ -55,6 +55,15 @@ class KnownOutcomes:
         """Whether there are labels whose transaction is not stored."""
         return not (self.labels["stored"] | self.labels["withdrawn"]).all()
 
+    def followed(self, changes: pd.DataFrame, last_batch: pa.Table) -> KnownOutcomes:
+        """With `changed`, and then `arrived`.
+
+        In this order: the commit of the last batch may not have ended when the changes were read, which then
+        hold a label and not yet its transaction.
+        """
+        known = self.changed(changes)
+        return known.arrived(last_batch) if known.some_wait else known
+
     def changed(self, changes: pd.DataFrame) -> KnownOutcomes:
         """With the labels that were added or changed since: rows of CHANGE_COLUMNS."""
         if changes.empty:
@@ -65,7 +74,7 @@ class KnownOutcomes:
         )
 
     def arrived(self, stored: pa.Table) -> KnownOutcomes:
-        """With the transactions that a batch has just stored (columns TransactionID, Merchant, Time)."""
+        """With the transactions that a batch is storing (columns TransactionID, Merchant, Time)."""
         waiting = self.labels.loc[~self.labels["stored"], "TransactionID"]
         met = stored.filter(pc.is_in(stored["TransactionID"], value_set=pa.array(waiting, pa.string())))
         if len(met) == 0:

@@ -9,8 +9,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 class PendingCommit:
     """At most one commit at a time, in a thread of its own.
 
-    Who begins one settles it before anything that must come after it: another commit, or a look at what it
-    has stored. What the commit raised is raised there, once.
+    Who begins one settles it before the next one begins, and at the end. What the commit raised is raised
+    there, once.
     """
 
     def __init__(self) -> None:

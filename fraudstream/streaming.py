@@ -19,13 +19,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pyarrow as pa
 from py4j.protocol import Py4JError, Py4JNetworkError
 from pyspark import Broadcast
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming import StreamingQuery
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Engine
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
@@ -279,10 +280,12 @@ class Job:
             if self._failure is None:
                 raise
         finally:
-            with self._batch_running:
-                pass  # a running batch is finished first; one that begins later sees that it is over
-            query.stop()
-            self._commit.settle()
+            try:
+                with self._batch_running:
+                    pass  # a running batch is finished first; one that begins later sees that it is over
+                query.stop()
+            finally:
+                self._commit.settle()
         if self._failure is not None:
             raise self._failure
 
@@ -342,8 +345,10 @@ class Job:
         """Judge the batch and begin its commit, beside which the next batch is read and judged."""
         clock = _Stopwatch()
         started_at = datetime.now(UTC)
-        before = self._uncommitted()
-        self._refresh_outcomes()
+        before = self._take_uncommitted()
+        with self._reading.connect() as connection:
+            changes = read_label_changes(connection, self._outcomes.last_change)
+        self._outcomes.follow(changes, self._last_batch.transactions)
         clock.lap("labels")
         waiting = sum(self._reached.behind(latest.current()).values())
         judge = self._judge_here if waiting <= FEW else self._judge_on_executors
@@ -369,18 +374,13 @@ class Job:
         self._last_batch = Uncommitted.of(judged)
         self._commit.begin(partial(self._write, writer, batch, clock))
 
-    def _uncommitted(self) -> Uncommitted:
+    def _take_uncommitted(self) -> Uncommitted:
         """What the database may not show yet. Raises what the commit did, where it has failed already."""
         if self._commit.is_running:
             return self._last_batch
         self._commit.settle()
+        self._last_batch = self._last_batch.without_histories()
         return Uncommitted.nothing()
-
-    def _refresh_outcomes(self) -> None:
-        with self._reading.connect() as connection:
-            self._outcomes.refresh(connection)
-        # Only then: this look may have found a label, and not yet its transaction, which the batch brings.
-        self._outcomes.meet(self._last_batch.transactions)
 
     def _write(self, writer: Writer, batch: Batch, clock: _Stopwatch) -> None:
         with writer.transaction() as connection:
@@ -509,14 +509,13 @@ class _OutcomesInUse:
     def forget(self) -> None:
         self._take(KnownOutcomes.none())
 
-    def refresh(self, connection: Connection) -> None:
-        """Read the labels that have changed since the last time."""
-        self._take(self._known.changed(read_label_changes(connection, self._known.last_change)))
+    @property
+    def last_change(self) -> int:
+        return self._known.last_change
 
-    def meet(self, transactions: pa.Table) -> None:
-        """Join the labels that came before them with the transactions of a batch that is being stored."""
-        if self._known.some_wait:
-            self._take(self._known.arrived(transactions))
+    def follow(self, changes: pd.DataFrame, last_batch: pa.Table) -> None:
+        """Take in the labels that changed after `last_change`, and the transactions of the last batch."""
+        self._take(self._known.followed(changes, last_batch))
 
     def _take(self, known: KnownOutcomes) -> None:
         if known is self._known:

@@ -19,8 +19,8 @@ _HISTORY = ["UserID", "history"]
 class Uncommitted:
     """The seven fields of the batch's stored transactions, and the histories of their users.
 
-    Whether the database shows them already makes no difference to who asks here first: a transaction is
-    there as it is here, and a history here is the newer one, if any.
+    Ask here first, then the database: a transaction in both is the same, and of two histories this one is
+    the newer.
     """
 
     transactions: pa.Table
@@ -37,6 +37,10 @@ class Uncommitted:
     @staticmethod
     def nothing() -> Uncommitted:
         return Uncommitted.of(JUDGED_ARROW.empty_table())
+
+    def without_histories(self) -> Uncommitted:
+        """The transactions alone: little to keep, once the batch is committed."""
+        return Uncommitted(self.transactions, self.histories.schema.empty_table())
 
     def find_stored(self, ids: list[str], *, otherwise: FindStored) -> dict[str, Values]:
         """Of `ids`, the values of those that are stored: here, or as `otherwise` finds the rest."""

@@ -83,7 +83,7 @@ class Transport(Protocol):
 class Pace:
     """Seconds: between looks into an empty outbox, of a lease, and of the growing delays after trouble."""
 
-    poll_s: float = 0.5
+    poll_s: float = 0.2
     lease_s: float = 60.0
     first_delay_s: float = 1.0
     longest_service_delay_s: float = 30.0

@@ -29,9 +29,9 @@ def insert_rows(connection: Connection, statement: Insert, rows: pa.Table) -> No
 
     Strings are text, binaries are bytes, timestamps are as they are or, with a zone, UTC. Statements have
     STATEMENT_BYTES and one row more at the most, so they are not atomic together: the caller's transaction
-    makes them so. Rows go in the order of the primary key, as far as they have it: InnoDB fills its pages
-    then (in any other order they stay half empty), and two writers could only wait for each other, never
-    deadlock. Raises DBAPIError as `connection.execute` does, without the rows in its text.
+    makes them so. Rows go in the order of the primary key, as far as they have it: where keys also ascend
+    from one call to the next, InnoDB fills its pages; in any other order they stay half empty. Raises
+    DBAPIError as `connection.execute` does, without the rows in its text.
     """
     if len(rows) == 0:
         return

@@ -34,7 +34,7 @@ def _codes(reasons: str) -> list[str]:
 
 
 def reasons_by_day(stored: pa.Table) -> pa.Table:
-    """Columns day, code, flagged, in order: how many rows of the day name the reason."""
+    """Columns day, code, flagged: how many rows of the day name the reason."""
     flagged = stored.filter(pc.is_valid(stored["reasons"]))
     days, codes = [], []
     for day, reasons in zip(_days(flagged).to_pylist(), flagged["reasons"].to_pylist(), strict=True):
@@ -46,7 +46,7 @@ def reasons_by_day(stored: pa.Table) -> pa.Table:
 
 
 def scores_by_day(stored: pa.Table) -> pa.Table:
-    """Columns day, bin, transactions, in order; SCORE_BINS bins of equal width from 0 to 1."""
+    """Columns day, bin, transactions; SCORE_BINS bins of equal width from 0 to 1."""
     bins = pc.min_element_wise(pc.floor(pc.multiply(stored["score"], SCORE_BINS)), SCORE_BINS - 1)
     return _counted(pa.table({"day": _days(stored), "bin": bins.cast(pa.int16())}), "transactions")
 
@@ -57,5 +57,4 @@ def _days(stored: pa.Table) -> pa.ChunkedArray:
 
 def _counted(rows: pa.Table, name: str) -> pa.Table:
     key = rows.column_names
-    counted = rows.group_by(key).aggregate([([], "count_all")]).rename_columns([*key, name])
-    return counted.sort_by([(column, "ascending") for column in key])
+    return rows.group_by(key).aggregate([([], "count_all")]).rename_columns([*key, name])

@@ -6,7 +6,8 @@ from typing import Any
 
 from mysql.connector import HAVE_CEXT
 from sqlalchemy import Engine, create_engine, event
-from sqlalchemy.engine import URL
+from sqlalchemy.engine import URL, ExceptionContext
+from sqlalchemy.exc import DBAPIError, OperationalError
 from sqlalchemy.pool import NullPool
 
 from fraudstream.store.driver import send_statements_whole
@@ -75,4 +76,24 @@ def make_engine(
         with dbapi_connection.cursor() as cursor:
             cursor.execute(_SESSION)
 
+    if not pure_python:
+        _make_known_what_commit_and_rollback_raise(engine)
     return engine
+
+
+def _make_known_what_commit_and_rollback_raise(engine: Engine) -> None:
+    """Where they find the connection ended, the C extension raises an error that SQLAlchemy does not know.
+
+    It becomes a DBAPIError like any other of a connection that has ended, with what the server said before it
+    hung up, where it said something.
+    """
+    from _mysql_connector import MySQLInterfaceError
+
+    @event.listens_for(engine, "handle_error")
+    def _ended(context: ExceptionContext) -> OperationalError | None:
+        error = context.original_exception
+        if not isinstance(error, MySQLInterfaceError):
+            return None
+        context.is_disconnect = True
+        said = error.__context__.orig if isinstance(error.__context__, DBAPIError) else None
+        return OperationalError(None, None, said or error, connection_invalidated=True)

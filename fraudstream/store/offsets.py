@@ -38,11 +38,7 @@ def read_offsets(connection: Connection, topic: str) -> StoredOffsets:
 
 def lock_offsets(connection: Connection, topic: str, expected: StoredOffsets) -> None:
     """Lock the topic's rows until the transaction ends. Raises OffsetsMoved unless they equal `expected`."""
-    require_offsets(topic, _offsets(connection, topic, lock=True), expected=expected)
-
-
-def require_offsets(topic: str, present: StoredOffsets, *, expected: StoredOffsets) -> None:
-    """Raises OffsetsMoved unless `present` is what is expected."""
+    present = _offsets(connection, topic, lock=True)
     if present != expected:
         raise OffsetsMoved(
             f"the offsets of topic {topic!r} moved meanwhile: {dict(present.next_offsets)} instead of "

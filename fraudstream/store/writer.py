@@ -63,11 +63,6 @@ class Writer(AbstractContextManager["Writer"]):
             if error.connection_invalidated:
                 raise WriterLost(f"the writer's database connection broke: {error.orig}") from error
             raise
-        except _unknown_to_sqlalchemy() as error:
-            # What the server said before it hung up tells more.
-            raise WriterLost(
-                f"the writer's database connection broke: {error.__context__ or error}"
-            ) from error
 
     def _require_lock(self) -> None:
         mine = self._connection.scalar(
@@ -95,13 +90,6 @@ class Writer(AbstractContextManager["Writer"]):
         self._lease.join()
         self._connection.invalidate()  # ends the session, and with it the lock
         self._connection.close()
-
-
-def _unknown_to_sqlalchemy() -> type[Exception]:
-    """What the driver's C extension raises where a commit or rollback finds the connection ended."""
-    from _mysql_connector import MySQLInterfaceError
-
-    return MySQLInterfaceError
 
 
 def become_writer(

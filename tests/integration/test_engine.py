@@ -28,6 +28,20 @@ def test_a_statement_may_take_any_time_where_nobody_says_how_long(database: str)
         assert connection.scalar(text("SELECT SLEEP(2)")) == 0
 
 
+def test_a_connection_that_ends_under_a_transaction_is_lost_as_any_other(database: str) -> None:
+    engine = make_engine(make_url(database))
+    with pytest.raises(DBAPIError, match=r"killed|interrupted") as lost, engine.connect() as connection:
+        connection.execute(text("KILL CONNECTION_ID()"))
+    assert lost.value.connection_invalidated
+    with engine.connect() as connection:
+        doomed = connection.scalar(text("SELECT CONNECTION_ID()"))
+        with engine.connect() as other:
+            other.execute(text(f"KILL {doomed}"))
+        with pytest.raises(DBAPIError) as lost:
+            connection.commit()
+    assert lost.value.connection_invalidated
+
+
 @pytest.mark.parametrize("pure_python", [False, True])
 @pytest.mark.parametrize("words", ["delimiter x\ny", "DELIMITER ;;\nDROP TABLE clean_data;;\n"])
 def test_a_text_about_delimiters_is_a_text(database: str, *, pure_python: bool, words: str) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import orjson
@@ -24,8 +26,6 @@ from tests.support.jobs import running_job
 from tests.support.undisturbed import open_tables, wait_for_all
 from tests.support.waiting import wait_until
 
-USERS = ("U1", "U2", "U3")
-
 
 def record(number: int, user: str, amount: float = 10.0) -> tuple[str, bytes]:
     fields = {
@@ -40,10 +40,22 @@ def record(number: int, user: str, amount: float = 10.0) -> tuple[str, bytes]:
     return user, orjson.dumps(fields)
 
 
-def processes(engine: Engine) -> list[str]:
-    """What each connection of this account is just doing."""
+@contextmanager
+def commits_hang(engine: Engine) -> Iterator[None]:
+    """Meanwhile no batch can be committed; at the end all goes on."""
+    with engine.connect() as in_the_way:
+        in_the_way.execute(text("SELECT * FROM pipeline_totals FOR UPDATE"))
+        yield
+        in_the_way.rollback()
+
+
+def commit_that_hangs(engine: Engine) -> int | None:
+    """The connection on which one has come to the lock."""
     with engine.connect() as connection:
-        return [str(row.Info) for row in connection.execute(text("SHOW FULL PROCESSLIST"))]
+        for row in connection.execute(text("SHOW FULL PROCESSLIST")):
+            if "INTO pipeline_totals" in str(row.Info):
+                return int(row.Id)
+    return None
 
 
 def spark_jobs(log: Path) -> int:
@@ -70,7 +82,7 @@ def features_of_all_at_once(engine: Engine) -> dict[str, bytes]:
     return dict(zip(stored["TransactionID"].to_pylist(), pack(computed).to_pylist(), strict=True))
 
 
-@pytest.mark.timeout(200)
+@pytest.mark.timeout(250)
 def test_it_knows_what_that_commit_is_about_to_store(
     database: str, topic: str, settings_env: dict[str, str], tmp_path: Path
 ) -> None:
@@ -83,23 +95,33 @@ def test_it_knows_what_that_commit_is_about_to_store(
     def wait_for(what: Callable[[], object]) -> None:
         wait_until(what, timeout=100, describe=lambda: log.read_text(errors="replace")[-4000:])
 
+    def have_a_batch_judged_while_one_hangs(first: int) -> None:
+        """Records `first` to `first` + 4, and of those that hang one again, and one again with a change."""
+        send(record(first, "U1"))
+        wait_for(lambda: commit_that_hangs(engine))
+        before = spark_jobs(log)
+        again, changed = record(first, "U1"), record(first, "U1", 11)
+        send(*(record(number, "U1") for number in range(first + 1, first + 5)), again, changed)
+        wait_for(lambda: spark_jobs(log) > before)
+        # It is read; nothing outside tells that it is judged, which takes some hundredths of a second.
+        time.sleep(1)
+
     with running_job(settings_env, log, "--no-alerts"):
-        send(*(record(number, user) for number, user in enumerate(USERS)))
+        send(*(record(number, user) for number, user in enumerate(("U1", "U2", "U3"))))
         wait_for_all(engine, topic, 3, log)
-        with engine.connect() as in_the_way:
-            in_the_way.execute(text("SELECT * FROM pipeline_totals FOR UPDATE"))
-            send(*(record(number, USERS[number % 3]) for number in range(3, 9)))
-            wait_for(lambda: any("INTO pipeline_totals" in statement for statement in processes(engine)))
-            before = spark_jobs(log)
-            again, changed = record(3, USERS[0]), record(4, USERS[1], 11)
-            send(again, changed, *(record(number, USERS[number % 3]) for number in range(9, 15)))
-            wait_for(lambda: spark_jobs(log) > before)
+        with commits_hang(engine):
+            have_a_batch_judged_while_one_hangs(3)
             assert read_progress(engine, topic).accounted_for == 3
-            in_the_way.rollback()
+        wait_for_all(engine, topic, 10, log)
+        assert "starting again" not in log.read_text()
+        with commits_hang(engine):
+            have_a_batch_judged_while_one_hangs(8)
+            with engine.connect() as connection:
+                connection.execute(text(f"KILL {commit_that_hangs(engine)}"))
+            wait_for(lambda: "starting again" in log.read_text())
         wait_for_all(engine, topic, 17, log)
 
-    assert "starting again" not in log.read_text()
     progress = read_progress(engine, topic)
-    assert (progress.stored, progress.duplicates, progress.rejected) == (15, 1, 1)
+    assert (progress.stored, progress.duplicates, progress.rejected) == (13, 2, 2)
     assert stored_features(engine) == features_of_all_at_once(engine)
     engine.dispose()

@@ -129,7 +129,7 @@ def _batch(number: int) -> dict[str, Any]:
         "rejected": 1,
         "lag": 40,
         "lag_by_partition": orjson.dumps({str(partition): 10 for partition in range(4)}).decode(),
-        "stage_ms": orjson.dumps({"offsets": 2.0, "judge": 200.0, "commit": 90.0}).decode(),
+        "stage_ms": orjson.dumps({"labels": 2.0, "judge": 200.0, "commit": 90.0}).decode(),
         "latency_ms": orjson.dumps({"p50": 200.0, "p95": 400.0, "p99": 700.0}).decode(),
     }
 

@@ -14,7 +14,7 @@ from fraudstream.executors import (
     PartitionWork,
     by_user,
     collected,
-    drop_committed,
+    drop_earlier,
     run_on_executors,
 )
 from fraudstream.known_outcomes import KnownOutcomes
@@ -55,14 +55,14 @@ def compilations(spark: SparkSession) -> int:
     return int(metrics.METRIC_COMPILATION_TIME().getCount())
 
 
-def test_committed_records_are_dropped_by_partition() -> None:
+def test_records_of_earlier_batches_are_dropped_by_partition() -> None:
     everything = [(partition, offset) for partition in (0, 1, 2) for offset in range(5)]
     rows = pa.Table.from_pylist(
         [{"partition_id": partition, "offset": offset} for partition, offset in everything], CLEANED_ARROW
     )
 
     def left(next_offsets: dict[int, int]) -> list[tuple[int, int]]:
-        kept = drop_committed(rows, next_offsets)
+        kept = drop_earlier(rows, next_offsets)
         return list(zip(kept["partition_id"].to_pylist(), kept["offset"].to_pylist(), strict=True))
 
     assert left({}) == everything

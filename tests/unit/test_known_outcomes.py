@@ -64,6 +64,12 @@ def seconds(time: datetime) -> int:
 FRAUD_AT_NOON = (wide_code_of("Noon"), seconds(TIME), seconds(KNOWN), True)
 
 
+def test_a_label_that_was_read_while_its_transaction_was_being_stored_counts() -> None:
+    followed = KnownOutcomes.none().followed(changes(early("T1"), early("T2", 2)), stored("T1"))
+    assert said(followed) == [FRAUD_AT_NOON]
+    assert followed.some_wait
+
+
 def test_nothing_known_is_no_outcome_and_asks_for_every_change() -> None:
     assert said(KnownOutcomes.none()) == []
     assert KnownOutcomes.none().last_change < 0

@@ -1,4 +1,4 @@
-"""The commit that the next batch is read beside: in order, and never lost sight of."""
+"""The commit that the next batch is computed beside: in order, and never lost sight of."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ def test_settling_waits_for_the_end() -> None:
         ended.set()
 
     pending.begin(commit)
-    assert not ended.is_set()
+    assert pending.is_running and not ended.is_set()
     threading.Timer(0.1, may_end.set).start()
     pending.settle()
-    assert ended.is_set()
+    assert ended.is_set() and not pending.is_running
 
 
 def test_what_a_commit_raises_is_seen_and_raised_once() -> None:
