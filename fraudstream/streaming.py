@@ -73,7 +73,7 @@ _RENAME_BASED = "org.apache.spark.sql.execution.streaming.checkpointing.FileSyst
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 1.0, 30.0
 _POLL_S = 0.2
 # So many records are judged sooner in one process than spread over the executors.
-FEW = 5_000
+FEW = 10_000
 
 _ONLY_A_PERSON_CAN_HELP = (
     ModelError,
