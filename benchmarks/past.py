@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import pyarrow.compute as pc
 from sqlalchemy import Engine, Table, delete, insert, text
 
 from benchmarks.population import Population
@@ -11,7 +10,7 @@ from fraudstream.known_outcomes import KnownOutcomes
 from fraudstream.model_store import load
 from fraudstream.rules import load_rules
 from fraudstream.schema import Outcome
-from fraudstream.scoring import Judge, Known, judge_partition
+from fraudstream.scoring import Judge, Known, judge_partition, with_outcome
 from fraudstream.store.bulk import insert_rows
 from fraudstream.store.tables import (
     alert_holds,
@@ -32,7 +31,7 @@ def store_histories(engine: Engine, population: Population) -> None:
     nothing = Known(lambda _ids: {}, lambda _users: {}, KnownOutcomes.none().outcomes())
     for arrivals in population.past():
         judged = judge_partition(arrivals, judge=judge, known=nothing)
-        histories = judged.filter(pc.equal(judged["outcome"], Outcome.HISTORY.value))
+        histories = with_outcome(judged, Outcome.HISTORY)
         with engine.begin() as connection:
             insert_rows(connection, insert(user_history), histories.select(["UserID", "history"]))
 

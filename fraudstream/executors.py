@@ -23,7 +23,7 @@ from fraudstream.cleaning import RAW_KEY, RAW_VALUE, clean_with_bytes
 from fraudstream.features import FindHistories
 from fraudstream.merchant_risk import Outcomes
 from fraudstream.schema import CLEANED_ARROW, JUDGED_ARROW, Outcome, Rejection
-from fraudstream.scoring import Claims, FindStored, Judge, Known, judge_partition
+from fraudstream.scoring import Claims, FindStored, Judge, Known, judge_partition, with_outcome
 from fraudstream.uncommitted import Uncommitted
 
 Value = TypeVar("Value")
@@ -135,7 +135,7 @@ def collected(cleaned: DataFrame) -> pa.Table:
 
 def find_clashes(rows: pa.Table) -> Claims | None:
     """The ids that several users' rows took in one batch, each with its earliest row; None without any."""
-    stored = rows.filter(pc.equal(rows["outcome"], Outcome.STORED.value))
+    stored = with_outcome(rows, Outcome.STORED)
     counts = pc.value_counts(stored["TransactionID"].combine_chunks())
     repeated = counts.field("values").filter(pc.greater(counts.field("counts"), 1))
     if len(repeated) == 0:

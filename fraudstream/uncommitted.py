@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from fraudstream.features import FindHistories
 from fraudstream.schema import FIELD_NAMES, JUDGED_ARROW, Outcome
-from fraudstream.scoring import FindStored, Values
+from fraudstream.scoring import FindStored, Values, with_outcome
 
 _TRANSACTION = list(FIELD_NAMES)
 _HISTORY = ["UserID", "history"]
@@ -30,8 +30,8 @@ class Uncommitted:
     def of(judged: pa.Table) -> Uncommitted:
         """What a batch adds: from rows of JUDGED_ARROW."""
         return Uncommitted(
-            _with_outcome(judged, Outcome.STORED).select(_TRANSACTION),
-            _with_outcome(judged, Outcome.HISTORY).select(_HISTORY),
+            with_outcome(judged, Outcome.STORED, _TRANSACTION),
+            with_outcome(judged, Outcome.HISTORY, _HISTORY),
         )
 
     @staticmethod
@@ -53,10 +53,6 @@ class Uncommitted:
         rows = _wanted(self.histories, "UserID", users)
         here = dict(zip(*(column.to_pylist() for column in rows.columns), strict=True))
         return {**otherwise([each for each in users if each not in here]), **here}
-
-
-def _with_outcome(judged: pa.Table, outcome: Outcome) -> pa.Table:
-    return judged.filter(pc.equal(judged["outcome"], outcome.value))
 
 
 def _wanted(rows: pa.Table, key: str, wanted: list[str]) -> pa.Table:

@@ -16,6 +16,7 @@ from sqlalchemy import insert as plain_insert
 from sqlalchemy.dialects.mysql import Insert, insert
 
 from fraudstream.schema import FIELD_NAMES, Outcome
+from fraudstream.scoring import with_outcome
 from fraudstream.store.bulk import insert_rows
 from fraudstream.store.daily_counts import add_to_daily_counts, joined_codes
 from fraudstream.store.offsets import StoredOffsets, lock_offsets, move_offsets
@@ -101,7 +102,7 @@ def commit_batch(connection: Connection, batch: Batch) -> BatchCounts:
 
 
 def _by_outcome(rows: pa.Table) -> dict[Outcome, pa.Table]:
-    return {outcome: rows.filter(pc.equal(rows["outcome"], outcome.value)) for outcome in Outcome}
+    return {outcome: with_outcome(rows, outcome) for outcome in Outcome}
 
 
 def _count(rows: Mapping[Outcome, pa.Table], lag: Mapping[int, int]) -> BatchCounts:
