@@ -69,7 +69,6 @@ def run(settings: Settings, *, alerts: bool) -> None:
     archive = class_archive(child_environment(), settings.cache_dir)
     session = build_session(
         master=settings.spark_master,
-        zone=settings.tz,
         driver_memory=settings.spark_driver_memory,
         partitions=settings.kafka_partitions,
         jars=jars,
@@ -81,6 +80,7 @@ def run(settings: Settings, *, alerts: bool) -> None:
         partitions=settings.kafka_partitions,
         database=settings.database_url,
         model_dir=settings.model_dir,
+        zone=settings.zone,
         max_records_per_batch=settings.max_records_per_batch,
         trigger_interval_s=settings.trigger_interval_seconds,
     )

@@ -23,8 +23,6 @@ from fraudstream.config import (
     TRANSACTIONS_CSV,
     Settings,
     SettingsError,
-    child_environment,
-    export,
     load_settings,
 )
 from fraudstream.labels import LabelFileError
@@ -32,7 +30,6 @@ from fraudstream.model import TrainingError
 from fraudstream.model_store import ModelError
 from fraudstream.publisher.csv_source import CsvError
 from fraudstream.stack import StackError
-from fraudstream.stack.spark import spark_variables
 from fraudstream.store.engine import DriverIncomplete, make_engine
 from fraudstream.store.errors import permanent_cause
 from fraudstream.store.migrate import NewerDatabase
@@ -93,14 +90,12 @@ def main(
 
 
 def read_csv(settings: Settings, recipe: Recipe, data: Path, labels: Path | None) -> FoundHistory:
-    export(**spark_variables(child_environment(), settings.cache_dir, local=True))
     return from_csv(
         data,
         labels,
         label_delay_s=recipe.label_delay_s,
         zone=settings.zone,
         now=datetime.now(settings.zone).replace(tzinfo=None),
-        driver_memory=settings.spark_driver_memory,
     )
 
 

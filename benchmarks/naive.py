@@ -67,7 +67,6 @@ def main() -> None:
         connection.execute(text(_NEW_TABLE))
     session = build_session(
         master="local[*]",
-        zone="UTC",
         driver_memory=settings.spark_driver_memory,
         jars=connector_jars(child_environment(), settings.cache_dir),
     )

@@ -21,8 +21,6 @@ from fraudstream.config import (
     LABELS_CSV,
     TRANSACTIONS_CSV,
     SettingsError,
-    child_environment,
-    export,
     load_settings,
 )
 
@@ -211,22 +209,19 @@ def _labelled(data: Path, labels: Path) -> Iterator[tuple[pa.Table, pd.DataFrame
     from fraudstream.offline import usable_transactions
     from fraudstream.publisher.csv_source import CsvError
     from fraudstream.rules import RulesError
-    from fraudstream.stack import StackError
-    from fraudstream.stack.spark import spark_variables
 
     try:
         settings = load_settings()
         with labels.open(encoding="utf-8-sig", newline="") as lines:
             truth = read_truth(lines)
         _say(f"{labels}: {len(truth):,} labels")
-        export(**spark_variables(child_environment(), settings.cache_dir, local=True))
-        transactions = usable_transactions(data, zone=settings.tz, driver_memory=settings.spark_driver_memory)
+        transactions = usable_transactions(data, settings.zone)
         _say(f"{data}: {len(transactions):,} usable transactions")
         yield transactions, truth
     except (LabelFileError, UnicodeDecodeError) as error:
         typer.echo(f"Error: {labels}, {error}", err=True)
         raise typer.Exit(1) from None
-    except (SettingsError, CsvError, StackError, RulesError, EvaluationError, TrainingError) as error:
+    except (SettingsError, CsvError, RulesError, EvaluationError, TrainingError) as error:
         typer.echo(f"Error: {error}", err=True)
         raise typer.Exit(1) from None
 

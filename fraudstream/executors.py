@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import functools
-import struct
 from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from decimal import Decimal
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
+from zoneinfo import ZoneInfo
 
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from pyspark import Broadcast
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F
 
-from fraudstream.cleaning import RAW_KEY, RAW_VALUE, clean_with_bytes
+from fraudstream.cleaning import clean
 from fraudstream.features import FindHistories
 from fraudstream.merchant_risk import Outcomes
-from fraudstream.schema import CLEANED_ARROW, JUDGED_ARROW, Outcome, Rejection
+from fraudstream.schema import JUDGED_ARROW, RECORD_ARROW, Outcome, Rejection
 from fraudstream.scoring import Claims, FindStored, Judge, Known, judge_partition, with_outcome
 from fraudstream.uncommitted import Uncommitted
 
@@ -60,13 +59,13 @@ class PartitionWork:
     next_offsets: Mapping[int, int]
 
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
-        present = [batch for batch in batches if batch.num_rows]
-        if present:
-            yield _packed(self.judged(pa.Table.from_batches(present)))
+        cleaned = [table for batch in batches for table in _unpacked(batch["packed"])]
+        if cleaned:
+            yield _as_rows([self.judged(pa.concat_tables(cleaned))])
 
     def judged(self, cleaned: pa.Table) -> pa.Table:
         """Rows of CLEANED_ARROW, all that the batch has of their users -> rows of JUDGED_ARROW."""
-        fresh = drop_earlier(cleaned.cast(CLEANED_ARROW), self.next_offsets)
+        fresh = drop_earlier(cleaned, self.next_offsets)
         before = self.before.value
         known = Known(
             partial(before.find_stored, otherwise=self.find_stored),
@@ -91,26 +90,58 @@ def drop_earlier(cleaned: pa.Table, next_offsets: Mapping[int, int]) -> pa.Table
 
 
 # A whole table as one value: of rows, Spark would take each apart and put it together, twice.
-_PACKED = "packed binary"
+_PACKED = "share int, packed binary"
 
 
-def _packed(table: pa.Table) -> pa.RecordBatch:
+def _as_rows(tables: list[pa.Table]) -> pa.RecordBatch:
+    """Rows of _PACKED, one a table, `share` its number."""
+    packed = pa.array([_packed(table) for table in tables], pa.binary())
+    return pa.record_batch({"share": pa.array(range(len(tables)), pa.int32()), "packed": packed})
+
+
+def _packed(table: pa.Table) -> bytes:
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, table.schema) as stream:
         stream.write_table(table.combine_chunks())
-    content = sink.getvalue()
-    ends = pa.py_buffer(struct.pack("=ii", 0, content.size))
-    return pa.record_batch([pa.Array.from_buffers(pa.binary(), 1, [None, ends, content])], names=["packed"])
+    return sink.getvalue().to_pybytes()
 
 
-def _unpacked(packed: pa.ChunkedArray) -> pa.Table:
-    tables = [pa.ipc.open_stream(value.as_buffer()).read_all() for value in packed]
-    return pa.concat_tables([JUDGED_ARROW.empty_table(), *tables])
+def _unpacked(packed: pa.Array | pa.ChunkedArray) -> list[pa.Table]:
+    return [pa.ipc.open_stream(value.as_buffer()).read_all() for value in packed]
 
 
-def by_user(cleaned: DataFrame) -> DataFrame:
-    """All of a user's rows in one partition, as the features need them."""
-    return cleaned.select(*CLEANED_ARROW.names).repartition(F.col("UserID"))
+@dataclass(frozen=True)
+class CleaningWork:
+    """Rows of RECORD_ARROW -> cleaned ones as rows of _PACKED, all of a user in the same share."""
+
+    zone: ZoneInfo
+    shares: int
+
+    def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        for batch in batches:
+            yield _as_rows(shares_by_user(clean(pa.Table.from_batches([batch]), self.zone), self.shares))
+
+
+def shares_by_user(cleaned: pa.Table, shares: int) -> list[pa.Table]:
+    """Rows of CLEANED_ARROW, all of a user in the same one of so many tables, in every process."""
+    users = cleaned["UserID"].fill_null("").to_numpy()
+    numbers = pd.util.hash_array(users) % shares
+    return [cleaned.filter(pa.array(numbers == share)) for share in range(shares)]
+
+
+def records_of(source: DataFrame) -> DataFrame:
+    """Of Kafka's rows the columns of RECORD_ARROW, in as many tasks as share a batch."""
+    return source.select(*RECORD_ARROW.names).coalesce(tasks(source.sparkSession))
+
+
+def tasks(session: SparkSession) -> int:
+    """How many share a batch."""
+    return int(session.conf.get("spark.sql.shuffle.partitions") or 1)
+
+
+def collected(records: DataFrame, zone: ZoneInfo) -> pa.Table:
+    """All rows of a batch cleaned here, on the driver: rows of CLEANED_ARROW."""
+    return clean(records.toArrow().cast(RECORD_ARROW), zone)
 
 
 @contextmanager
@@ -123,14 +154,11 @@ def on_executors(session: SparkSession, value: Value) -> Iterator[Broadcast[Valu
         sent.destroy()
 
 
-def run_on_executors(rows: DataFrame, work: PartitionWork) -> pa.Table:
-    """Rows that lie `by_user` -> rows of JUDGED_ARROW."""
-    return _unpacked(rows.mapInArrow(work, _PACKED).toArrow()["packed"])
-
-
-def collected(cleaned: DataFrame) -> pa.Table:
-    """All rows at once, here on the driver."""
-    return cleaned.select(*CLEANED_ARROW.names).toArrow()
+def run_on_executors(records: DataFrame, cleaning: CleaningWork, judging: PartitionWork) -> pa.Table:
+    """Rows of RECORD_ARROW -> rows of JUDGED_ARROW: cleaned where they were read, judged by user."""
+    by_user = records.mapInArrow(cleaning, _PACKED).repartitionById(cleaning.shares, "share")
+    judged = by_user.mapInArrow(judging, _PACKED).toArrow()
+    return pa.concat_tables([JUDGED_ARROW.empty_table(), *_unpacked(judged["packed"])])
 
 
 def find_clashes(rows: pa.Table) -> Claims | None:
@@ -150,23 +178,18 @@ def find_clashes(rows: pa.Table) -> Claims | None:
     return Claims(winners)
 
 
-def with_original_bytes(rows: pa.Table, cleaned: DataFrame) -> pa.Table:
+def with_original_bytes(rows: pa.Table, records: DataFrame) -> pa.Table:
     """Key and value for conflicting duplicates: they were usable until then, so the bytes stayed behind."""
     conflicting = pc.fill_null(pc.equal(rows["rejection"], Rejection.CONFLICTING_DUPLICATE.value), False)
     missing = rows.filter(conflicting)
     if len(missing) == 0:
         return rows
     positions = missing.select(["partition_id", "offset"]).to_pylist()
-    wanted = cleaned.sparkSession.createDataFrame(
-        [(row["partition_id"], row["offset"]) for row in positions], "partition_id int, offset long"
+    wanted = records.sparkSession.createDataFrame(
+        [(row["partition_id"], row["offset"]) for row in positions], "partition int, offset long"
     )
-    found = cleaned.join(F.broadcast(wanted), ["partition_id", "offset"]).select(
-        "partition_id", "offset", RAW_KEY, RAW_VALUE
-    )
-    originals = {
-        (row["partition_id"], row["offset"]): (row[RAW_KEY], row[RAW_VALUE])
-        for row in found.toArrow().to_pylist()
-    }
+    found = records.join(F.broadcast(wanted), ["partition", "offset"]).toArrow()
+    originals = {(row["partition"], row["offset"]): (row["key"], row["value"]) for row in found.to_pylist()}
     bytes_of = [originals[row["partition_id"], row["offset"]] for row in positions]
     for position, name in enumerate(("key", "value")):
         column = pa.array([pair[position] for pair in bytes_of], pa.binary())
@@ -179,34 +202,24 @@ def warm_up(session: SparkSession, judge: Broadcast[Judge], outcomes: Broadcast[
     work = PartitionWork(
         judge, outcomes, Here(Uncommitted.nothing()), _nothing_known, _nothing_known, Claims(), {}
     )
-    usable = session.createDataFrame(pa.Table.from_pylist(_made_up_rows(), schema=CLEANED_ARROW))
-    records = session.createDataFrame([_MADE_UP_RECORD], _RECORD_COLUMNS)
-    with ThreadPoolExecutor(max_workers=1) as beside:
-        compiled = beside.submit(records.transform(clean_with_bytes).toArrow)
-        run_on_executors(by_user(usable), work)
-        compiled.result()
+    records = session.createDataFrame(
+        pa.Table.from_pylist([_made_up_record(number) for number in range(_MADE_UP_USERS)], RECORD_ARROW)
+    )
+    run_on_executors(records, CleaningWork(ZoneInfo("UTC"), tasks(session)), work)
 
 
-_RECORD_COLUMNS = "key binary, value binary, partition int, offset long, timestamp timestamp"
 _MADE_UP_TIME = datetime(2025, 1, 1, tzinfo=UTC)
-_MADE_UP_MESSAGE = b'{"TransactionID":"T","UserID":"U","Amount":1,"Time":"2025-01-01 00:00:00"}'
-_MADE_UP_RECORD = (b"", _MADE_UP_MESSAGE, 0, 0, _MADE_UP_TIME)
-_MADE_UP_USERS = 32  # enough for each partition of a batch to get some
+_MADE_UP_MESSAGE = '{"TransactionID":"T%d","UserID":"U%d","Amount":9999,"Time":"2025-01-01 00:00:00"}'
+_MADE_UP_USERS = 32  # enough for each share of a batch to get some
 
 
-def _made_up_rows() -> list[dict[str, object]]:
-    return [
-        {
-            "partition_id": 0,
-            "offset": number,
-            "kafka_time": _MADE_UP_TIME,
-            "TransactionID": f"T{number}",
-            "UserID": f"U{number}",
-            "Amount": Decimal("9999.00"),
-            "Time": _MADE_UP_TIME.replace(tzinfo=None),
-        }
-        for number in range(_MADE_UP_USERS)
-    ]
+def _made_up_record(number: int) -> dict[str, object]:
+    return {
+        "value": (_MADE_UP_MESSAGE % (number, number)).encode(),
+        "partition": 0,
+        "offset": number,
+        "timestamp": _MADE_UP_TIME,
+    }
 
 
 def _nothing_known(_keys: list[str]) -> dict[str, Any]:

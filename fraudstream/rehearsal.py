@@ -43,7 +43,6 @@ def _rehearse(settings: Settings, archive: Path) -> None:
     export(**spark_variables(child_environment(), settings.cache_dir, local=True))
     session = build_session(
         master="local[*]",
-        zone=settings.tz,
         driver_memory=settings.spark_driver_memory,
         jars=connector_jars(child_environment(), settings.cache_dir),
         java_options=record_classes(archive),

@@ -1,4 +1,4 @@
-"""The transaction, defined once: field names, limits, known names, and its Arrow and Spark forms.
+"""The transaction, defined once: field names, limits, known names, and its Arrow forms.
 
 Everything that must agree on what a transaction is (producer, cleaning, tables, simulator, dashboard)
 takes it from here. Nothing in this module touches the network, the disk or the clock.
@@ -10,12 +10,8 @@ import enum
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import TYPE_CHECKING
 
 import pyarrow as pa
-
-if TYPE_CHECKING:
-    from pyspark.sql.types import StructType
 
 
 @dataclass(frozen=True)
@@ -60,7 +56,7 @@ KNOWN_NAMES: dict[str, tuple[str, ...]] = {
     "Merchant": MERCHANTS,
 }
 
-# What `str.strip()` takes off, spelled out so that Spark's `btrim` and Python agree to the character.
+# What `str.strip()` takes off, spelled out for those that must be told.
 WHITESPACE = (
     "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f \x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007"
     "\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
@@ -117,6 +113,17 @@ TRANSACTION_ARROW = pa.schema(
     ]
 )
 
+# One record as Kafka has it.
+RECORD_ARROW = pa.schema(
+    [
+        pa.field("key", pa.binary()),
+        pa.field("value", pa.binary()),
+        pa.field("partition", pa.int32()),
+        pa.field("offset", pa.int64()),
+        pa.field("timestamp", pa.timestamp("us", tz="UTC")),
+    ]
+)
+
 # One record after cleaning: where it came from, its fields, and the reason when it cannot be used
 # (its fields are then null, its original key and value present; they are null for a usable record).
 CLEANED_ARROW = pa.schema(
@@ -145,13 +152,6 @@ JUDGED_ARROW = pa.schema(
         pa.field("history", pa.binary()),
     ]
 )
-
-
-def spark_schema(schema: pa.Schema) -> StructType:
-    """The Spark type of an Arrow schema; pyspark is loaded only by those who ask for it."""
-    from pyspark.sql.pandas.types import from_arrow_schema
-
-    return from_arrow_schema(schema)
 
 
 def fold(text: str) -> str:

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pandas as pd
 import pyarrow as pa
@@ -31,16 +32,17 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
 from fraudstream import model_store, resume, topic
-from fraudstream.cleaning import clean_with_bytes
 from fraudstream.executors import (
+    CleaningWork,
     Here,
     PartitionWork,
     Shared,
-    by_user,
     collected,
     find_clashes,
     on_executors,
+    records_of,
     run_on_executors,
+    tasks,
     warm_up,
     with_original_bytes,
 )
@@ -93,13 +95,15 @@ class JobStopped(Exception):
 
 @dataclass(frozen=True)
 class JobConfig:
-    """What the job needs to know; `checkpoint_root` may be any scratch folder on the driver."""
+    """What the job needs to know; `zone` is the zone of the times in the data, `checkpoint_root` may be any
+    scratch folder on the driver."""
 
     kafka: KafkaAccess
     topic: str
     partitions: int
     database: URL
     model_dir: Path
+    zone: ZoneInfo
     max_records_per_batch: int
     trigger_interval_s: float
     checkpoint_root: Path | None = None
@@ -108,13 +112,12 @@ class JobConfig:
 def build_session(
     *,
     master: str,
-    zone: str,
     driver_memory: str,
     partitions: int = 1,
     jars: Sequence[Path] = (),
     java_options: Sequence[str] = (),
 ) -> SparkSession:
-    """A session tuned for short micro-batches; `zone` is the zone of the times in the data.
+    """A session tuned for short micro-batches.
 
     A batch is judged in as many tasks as this machine has cores, or on a cluster, whose cores are not
     known before its workers have come, in as many as the topic has `partitions`.
@@ -128,12 +131,11 @@ def build_session(
         "spark.driver.extraJavaOptions": " ".join(java),
         "spark.driver.host": "127.0.0.1" if local else socket.gethostname(),
         "spark.executorEnv.PYTHONPATH": str(PROJECT_DIR),
-        "spark.sql.session.timeZone": zone,
+        "spark.sql.session.timeZone": "UTC",
         "spark.sql.shuffle.partitions": str((os.cpu_count() or 2) if local else partitions),
         "spark.sql.adaptive.enabled": "false",
         "spark.sql.execution.arrow.maxRecordsPerBatch": "1000000",
-        # Fused into one method, cleaning is too long for HotSpot, which then never compiles it; and the code
-        # would be generated, and given up, in each batch.
+        # There is nothing to fuse, and a batch would wait for Spark to find that out.
         "spark.sql.codegen.wholeStage": "false",
         "spark.sql.streaming.checkpointFileManagerClass": _RENAME_BASED,
         "spark.ui.showConsoleProgress": "false",
@@ -251,10 +253,7 @@ class Job:
             handler = _BatchHandler(partial(self._handle, writer, same_topic, latest))
             query = (
                 self._source(starting)
-                # Each task generates the code of cleaning anew: as few as there are cores for.
-                .coalesce(int(self._session.conf.get("spark.sql.shuffle.partitions") or 1))
-                # Here, not in the handler: Spark then takes the long plan apart once, not in each batch.
-                .transform(clean_with_bytes)
+                .transform(records_of)
                 .writeStream.foreachBatch(handler)
                 .option("checkpointLocation", str(checkpoint))
                 .trigger(processingTime=f"{self._config.trigger_interval_s} seconds")
@@ -327,20 +326,20 @@ class Job:
         writer: Writer,
         same_topic: topic.SameTopic,
         latest: topic.LatestOffsets,
-        cleaned: DataFrame,
+        records: DataFrame,
     ) -> bool:
         """One micro-batch; whether the query goes on. Of a failure `run` decides what comes next."""
         with self._batch_running:
             if not self._stopped():
                 try:
                     self._model.refresh(self._engine)
-                    self._process(writer, same_topic, latest, cleaned)
+                    self._process(writer, same_topic, latest, records)
                 except BaseException as error:  # noqa: BLE001 - `_await_end` raises it
                     self._failure = error
         return self._failure is None
 
     def _process(
-        self, writer: Writer, same_topic: topic.SameTopic, latest: topic.LatestOffsets, cleaned: DataFrame
+        self, writer: Writer, same_topic: topic.SameTopic, latest: topic.LatestOffsets, records: DataFrame
     ) -> None:
         """Judge the batch and begin its commit, beside which the next batch is read and judged."""
         clock = _Stopwatch()
@@ -352,7 +351,7 @@ class Job:
         clock.lap("labels")
         waiting = sum(self._reached.behind(latest.current()).values())
         judge = self._judge_here if waiting <= FEW else self._judge_on_executors
-        judged = with_original_bytes(judge(cleaned, before), cleaned)
+        judged = with_original_bytes(judge(records, before), records)
         clock.lap("judge")
         self._commit.settle()
         clock.lap("wait")
@@ -389,18 +388,18 @@ class Job:
         clock.lap("commit")
         _log_batch(counts, clock)
 
-    def _judge_here(self, cleaned: DataFrame, before: Uncommitted) -> pa.Table:
+    def _judge_here(self, records: DataFrame, before: Uncommitted) -> pa.Table:
         """The records that are not committed yet, judged on the driver: rows of JUDGED_ARROW."""
-        return self._work(Here(before)).judged(collected(cleaned))
+        return self._work(Here(before)).judged(collected(records, self._config.zone))
 
-    def _judge_on_executors(self, cleaned: DataFrame, before: Uncommitted) -> pa.Table:
+    def _judge_on_executors(self, records: DataFrame, before: Uncommitted) -> pa.Table:
         """The same, where there are many."""
-        rows = by_user(cleaned)
+        cleaning = CleaningWork(self._config.zone, tasks(self._session))
         with on_executors(self._session, before) as sent:
-            work = self._work(sent)
-            judged = run_on_executors(rows, work)
+            judging = self._work(sent)
+            judged = run_on_executors(records, cleaning, judging)
             if clashes := find_clashes(judged):
-                judged = run_on_executors(rows, replace(work, claims=clashes))
+                judged = run_on_executors(records, cleaning, replace(judging, claims=clashes))
         return judged
 
     def _work(self, before: Shared[Uncommitted]) -> PartitionWork:

@@ -37,15 +37,14 @@ def from_csv(
     label_delay_s: int,
     zone: ZoneInfo,
     now: datetime,
-    driver_memory: str,
 ) -> FoundHistory:
     """The usable transactions of `data`, in the file's order, with what `labels` says of them.
 
-    See offline.usable_transactions for what Spark needs. `now`: local time in `zone`. Raises CsvError,
-    LabelFileError, and TrainingError when no label is of one of the transactions.
+    `now`: local time in `zone`. Raises CsvError, LabelFileError, and TrainingError when no label is of one
+    of the transactions.
     """
     found, warnings = (None, []) if labels is None else _read_label_file(labels, zone, now)
-    transactions = usable_transactions(data, zone=zone.key, driver_memory=driver_memory)
+    transactions = usable_transactions(data, zone)
     with data.open("rb") as file:
         data_sha256 = hashlib.file_digest(file, "sha256").hexdigest()
     history, unused = _joined(transactions, found, label_delay_s, data_sha256)

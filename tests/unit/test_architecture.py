@@ -21,6 +21,7 @@ ENTRIES = frozenset(
 EDGES = frozenset({"publisher", "topic", "store", "alerts", "stack"})
 PURE = frozenset(
     {
+        "parsing",
         "cleaning",
         "scoring",
         "uncommitted",
@@ -50,7 +51,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     "pending_commit": frozenset(),
     "streaming": PURE | EDGES | {"schema", "executors", "pending_commit"},
     "rehearsal": PURE | EDGES | {"schema", "config", "executors", "streaming"},
-    "offline": PURE | {"schema", "publisher", "streaming"},
+    "offline": PURE | {"schema", "publisher"},
     "training_history": PURE | {"schema", "store", "offline"},
     "training_run": PURE | {"training_history"},
     "cli": PURE | EDGES | {"schema", "config", "stop_signals", "alerting"},
@@ -75,7 +76,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
 
 # Library -> the parts, or modules where a dot is in it, that alone may import it.
 ONLY_IN: dict[str, frozenset[str]] = {
-    "pyspark": frozenset({"schema", "cleaning", "executors", "streaming"}),
+    "pyspark": frozenset({"executors", "streaming"}),
     "py4j": frozenset({"streaming"}),
     "streamlit": frozenset({"dashboard"}),
     "smtplib": frozenset({"alerts.smtp"}),

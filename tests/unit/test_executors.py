@@ -2,42 +2,47 @@
 
 from __future__ import annotations
 
+import itertools
 from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pytest
 from pyspark.sql import DataFrame, SparkSession
 
-from fraudstream.cleaning import clean
 from fraudstream.executors import (
+    CleaningWork,
     Here,
     PartitionWork,
-    by_user,
     collected,
     drop_earlier,
     run_on_executors,
+    shares_by_user,
 )
 from fraudstream.known_outcomes import KnownOutcomes
 from fraudstream.rules import load_rules
-from fraudstream.schema import CLEANED_ARROW
+from fraudstream.schema import CLEANED_ARROW, RECORD_ARROW
 from fraudstream.scoring import Claims, Judge
 from fraudstream.uncommitted import Uncommitted
 
-COLUMNS = "key binary, value binary, partition int, offset long, timestamp timestamp"
+ZONE = ZoneInfo("UTC")
+ORDER = [("UserID", "ascending"), ("offset", "ascending")]
+JUDGED_ORDER = [("outcome", "ascending"), *ORDER]
+MESSAGE = '{"TransactionID":"T%d","UserID":"U%d","Amount":1,"Time":"2025-01-01 00:00:00"}'
 
 
 def records(spark: SparkSession, offsets: range) -> DataFrame:
+    """Of seven users, the last one unusable."""
     rows = [
-        (
-            b"",
-            b'{"TransactionID":"T%d","UserID":"U%d","Amount":1,"Time":"2025-01-01 00:00:00"}' % (n, n % 7),
-            n % 2,
-            n,
-            datetime(2025, 1, 1, tzinfo=UTC),
-        )
+        {
+            "value": (MESSAGE % (n, n % 7)).encode() if n != offsets[-1] else b"?",
+            "partition": n % 2,
+            "offset": n,
+            "timestamp": datetime(2025, 1, 1, tzinfo=UTC),
+        }
         for n in offsets
     ]
-    return spark.createDataFrame(rows, COLUMNS)
+    return spark.createDataFrame(pa.Table.from_pylist(rows, RECORD_ARROW))
 
 
 @pytest.fixture
@@ -71,13 +76,26 @@ def test_records_of_earlier_batches_are_dropped_by_partition() -> None:
     assert left({0: 9, 1: 9, 2: 9}) == []
 
 
+def test_a_users_rows_are_in_one_share_in_every_process() -> None:
+    users = [*(f"U{number}" for number in range(1_000)), None]
+    rows = pa.Table.from_pylist(
+        [{"UserID": user, "offset": n} for n in (1, 2) for user in users], CLEANED_ARROW
+    )
+    shares = shares_by_user(rows, 3)
+    assert pa.concat_tables(shares).sort_by(ORDER).equals(rows.sort_by(ORDER))
+    for one, other in itertools.permutations(shares, 2):
+        assert not set(one["UserID"].to_pylist()) & set(other["UserID"].to_pylist())
+    # The same in each executor, which is a process of its own.
+    assert [len(share) for share in shares] == [682, 640, 680]
+
+
 def test_a_later_batch_needs_no_code_of_its_own(spark: SparkSession, work: PartitionWork) -> None:
     """Code that is generated for each batch is compiled for each batch: by Spark, and by Java once more."""
 
     def judge(offsets: range) -> int:
         passed = PartitionWork(**{**vars(work), "next_offsets": {0: offsets.start, 1: offsets.start}})
-        many = run_on_executors(by_user(records(spark, offsets).transform(clean)), passed)
-        few = passed.judged(collected(records(spark, offsets).transform(clean)))
+        many = run_on_executors(records(spark, offsets), CleaningWork(ZONE, 2), passed)
+        few = passed.judged(collected(records(spark, offsets), ZONE))
         assert len(many) == len(few)
         return len(many)
 
@@ -88,7 +106,7 @@ def test_a_later_batch_needs_no_code_of_its_own(spark: SparkSession, work: Parti
 
 
 def test_few_and_many_are_judged_alike(spark: SparkSession, work: PartitionWork) -> None:
-    cleaned = records(spark, range(50)).transform(clean)
-    order = [("outcome", "ascending"), ("UserID", "ascending"), ("offset", "ascending")]
-    many = run_on_executors(by_user(cleaned), work).sort_by(order)
-    assert work.judged(collected(cleaned)).sort_by(order).equals(many)
+    batch = records(spark, range(50))
+    many = run_on_executors(batch, CleaningWork(ZONE, 2), work).sort_by(JUDGED_ORDER)
+    assert many["outcome"].to_pylist().count("rejected") == 1
+    assert work.judged(collected(batch, ZONE)).sort_by(JUDGED_ORDER).equals(many)
