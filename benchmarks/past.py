@@ -13,6 +13,7 @@ from fraudstream.schema import Outcome
 from fraudstream.scoring import Judge, Known, judge_partition, with_outcome
 from fraudstream.store.bulk import insert_rows
 from fraudstream.store.tables import (
+    HOURS_OF_DAY,
     alert_holds,
     alerts,
     clean_data,
@@ -52,8 +53,17 @@ def store_more_transactions(engine: Engine, rows: int) -> None:
                 connection.execute(text(_copied_by_month(counted)), {"days": months * _MONTH_DAYS})
             connection.commit()
             present += copied.rowcount
+        connection.execute(text("DELETE FROM rollup_monthly"))
+        connection.execute(text(COUNT_MONTHS))
+        connection.commit()
 
 
+_SUMS = ("transactions", "amount", *HOURS_OF_DAY)
+COUNT_MONTHS = (
+    f"INSERT INTO rollup_monthly (month, weekday, Location, Device, Merchant, Is_Fraud, {', '.join(_SUMS)}) "  # noqa: S608
+    "SELECT DATE_FORMAT(day, '%Y-%m-01'), WEEKDAY(day), Location, Device, Merchant, Is_Fraud, "
+    f"{', '.join(f'SUM({name})' for name in _SUMS)} FROM rollup_daily GROUP BY 1, 2, 3, 4, 5, 6"
+)
 _MONTH_DAYS = 30
 _COUNTED = (rollup_hourly, rollup_daily, rule_daily, score_daily)
 

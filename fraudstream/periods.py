@@ -45,13 +45,26 @@ class Period:
         end = self.end.date()
         return (first, end) if first is not None and first < end else None
 
-    def edges(self) -> list[Period]:
-        """What the whole days leave over: hours before them, hours behind them."""
+    def parts(self) -> Parts:
         days = self.whole_days()
         if days is None:
-            return [self]
+            return Parts([self], [], [])
         first, end = (datetime.combine(day, time.min) for day in days)
-        return [edge for edge in (Period(self.start, first), Period(end, self.end)) if edge.length]
+        hours = [edge for edge in (Period(self.start, first), Period(end, self.end)) if edge.length]
+        months = _whole_months(*days)
+        if months is None:
+            return Parts(hours, [days], [])
+        around = [(days[0], months[0]), (months[1], days[1])]
+        return Parts(hours, [each for each in around if each[0] < each[1]], [months])
+
+
+@dataclass(frozen=True)
+class Parts:
+    """A period taken apart: its whole months, the other whole days, the other hours. Ends are outside."""
+
+    hours: list[Period]
+    days: list[tuple[date, date]]
+    months: list[tuple[date, date]]
 
 
 def resolve(asked: Recent | Period, oldest: datetime, newest: datetime) -> Period:
@@ -97,3 +110,15 @@ def _midnight(moment: datetime) -> datetime:
 
 def _next_day(moment: datetime) -> date | None:
     return moment.date() + DAY if moment.date() < date.max else None
+
+
+def _whole_months(first: date, end: date) -> tuple[date, date] | None:
+    """The months that lie wholly in these days, from the first one to before the one behind the last."""
+    start = first if first.day == 1 else _next_month(first)
+    stop = end.replace(day=1)
+    return (start, stop) if start is not None and start < stop else None
+
+
+def _next_month(day: date) -> date | None:
+    start = day.replace(day=1)
+    return (start + 31 * DAY).replace(day=1) if date.max - start >= 31 * DAY else None

@@ -155,6 +155,22 @@ rollup_daily = Table(
     **_OPTIONS,
 )
 
+# The same by the month (its first day) and the weekday, 0 for Monday.
+rollup_monthly = Table(
+    "rollup_monthly",
+    metadata,
+    Column("month", Date, primary_key=True),
+    Column("weekday", SmallInteger, primary_key=True, autoincrement=False),
+    _field("Location", primary_key=True),
+    _field("Device", primary_key=True),
+    _field("Merchant", primary_key=True),
+    _yes_no("Is_Fraud", primary_key=True),
+    Column("transactions", BigInteger, nullable=False),
+    Column("amount", DECIMAL(30, 2), nullable=False),
+    *(Column(hour, Integer, nullable=False, server_default="0") for hour in HOURS_OF_DAY),
+    **_OPTIONS,
+)
+
 pipeline_totals = Table(
     "pipeline_totals",
     metadata,

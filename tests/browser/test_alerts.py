@@ -117,9 +117,10 @@ def filled(served: Filled) -> Iterator[Filled]:
 
 def empty(engine: Engine) -> None:
     with engine.begin() as connection:
-        for table in ("clean_data", "alerts", "labels", "rollup_hourly", "rollup_daily", "rule_daily"):
+        for table in ("clean_data", "alerts", "labels", "rule_daily", "score_daily"):
             connection.execute(text(f"DELETE FROM {table}"))
-        connection.execute(text("DELETE FROM score_daily"))
+        for rollup in ("rollup_hourly", "rollup_daily", "rollup_monthly"):
+            connection.execute(text(f"DELETE FROM {rollup}"))
 
 
 @pytest.fixture

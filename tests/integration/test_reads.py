@@ -28,6 +28,9 @@ LATE = datetime.fromisoformat("2025-12-31 23:59:59")
 END = START + 3 * DAY
 CUSTOM = Period(START + 5 * HOUR, START + 2 * DAY + 17 * HOUR)
 WITHIN_A_DAY = Period(START + 5 * HOUR, START + 9 * HOUR)
+OVER_MONTHS = Period(START - 50 * DAY + 5 * HOUR, START + 2 * DAY + 7 * HOUR)
+# Most of its last month comes after it.
+EARLY_IN_MONTH = Period(START - 50 * DAY, START + 2 * HOUR)
 PERIODS = {
     "all": Period(LATE.replace(minute=0, second=0), END),
     "week": Period(END - 7 * DAY, END),
@@ -35,6 +38,8 @@ PERIODS = {
     "hour": Period(END - HOUR, END),
     CUSTOM: CUSTOM,
     WITHIN_A_DAY: WITHIN_A_DAY,
+    OVER_MONTHS: OVER_MONTHS,
+    EARLY_IN_MONTH: EARLY_IN_MONTH,
 }
 FILTERS = [
     Filter(),
@@ -46,8 +51,12 @@ FILTERS = [
     Filter(merchant="nowhere"),
 ]
 CASES = [
-    *((asked, chosen) for asked in ("all", CUSTOM) for chosen in FILTERS),
-    *((asked, FILTERS[number]) for asked in ("week", "day", "hour", WITHIN_A_DAY) for number in (0, 4)),
+    *((asked, chosen) for asked in ("all", CUSTOM, OVER_MONTHS) for chosen in FILTERS),
+    *(
+        (asked, FILTERS[number])
+        for asked in ("week", "day", "hour", WITHIN_A_DAY, EARLY_IN_MONTH)
+        for number in (0, 4)
+    ),
 ]
 COLUMNS = ("Location", "Device", "Merchant")
 
@@ -85,7 +94,7 @@ def filled(new_database: Callable[[], str]) -> Iterator[Filled]:
     engine = open_engine(make_url(new_database()))
     migrate(engine)
     store(engine, random_transactions(1500, seed=1, start=START), duplicates=7, rejected=5)
-    late = random_transactions(200, seed=2, start=LATE, days=0.5, prefix="late")
+    late = random_transactions(200, seed=2, start=LATE, days=60, prefix="late")
     store(engine, [*late, Judged("no-names", "U1", Decimal("2500.00"), LATE, None, None, None)], duplicates=1)
     store(engine, [Judged("newest", "U1", Decimal("1.00"), END - timedelta(seconds=1))])
     with engine.connect() as connection:
@@ -175,7 +184,8 @@ def test_pipeline_counts_add_up_over_topics_and_the_outbox_is_counted(engine):
     [
         (13, "hour", [START, START + timedelta(days=13)]),
         (14, "day", [START, START + timedelta(days=14)]),
-        (1096, "month", [START, datetime.fromisoformat("2029-03-01")]),
+        (365, "day", [START, START + timedelta(days=365)]),
+        (366, "month", [START, datetime.fromisoformat("2027-03-01")]),
     ],
 )
 def test_the_longer_the_period_the_longer_the_steps(engine, days, step, starts):

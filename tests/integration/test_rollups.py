@@ -31,11 +31,17 @@ EXPECTED = {
     "IFNULL(Merchant, ''), Is_Fraud, COUNT(*), SUM(Amount), "
     + ", ".join(f"COUNT(CASE WHEN HOUR(`Time`) = {hour} THEN 1 END)" for hour in range(24))
     + " FROM clean_data GROUP BY 1, 2, 3, 4, 5",
+    "rollup_monthly": "SELECT DATE_FORMAT(`Time`, '%Y-%m-01'), (DAYOFWEEK(`Time`) + 5) % 7, "
+    "IFNULL(Location, ''), IFNULL(Device, ''), IFNULL(Merchant, ''), Is_Fraud, COUNT(*), SUM(Amount), "
+    + ", ".join(f"COUNT(CASE WHEN HOUR(`Time`) = {hour} THEN 1 END)" for hour in range(24))
+    + " FROM clean_data GROUP BY 1, 2, 3, 4, 5, 6",
 }
 COLUMNS = {
     "rollup_hourly": "DATE_FORMAT(hour, '%Y-%m-%d %H:%i:%s'), Location, Device, Merchant, Is_Fraud, "
     "transactions, amount",
     "rollup_daily": "DATE_FORMAT(day, '%Y-%m-%d'), Location, Device, Merchant, Is_Fraud, "
+    f"transactions, amount, {', '.join(HOURS_OF_DAY)}",
+    "rollup_monthly": "DATE_FORMAT(month, '%Y-%m-%d'), weekday, Location, Device, Merchant, Is_Fraud, "
     f"transactions, amount, {', '.join(HOURS_OF_DAY)}",
 }
 
@@ -108,12 +114,14 @@ def test_every_sum_equals_the_one_over_all_rows(filled: Engine, table: str) -> N
 def test_an_older_database_gets_the_sums_of_what_it_has(filled: Engine, died_half_way: bool) -> None:
     with filled.begin() as connection:
         if not died_half_way:
-            connection.execute(text("DROP TABLE rollup_daily"))
+            connection.execute(text("DROP TABLE rollup_daily, rollup_monthly"))
         connection.execute(text("UPDATE alembic_version SET version_num = '0003'"))
     migrate(filled)
-    assert kept(filled, "rollup_daily") == counted(filled, "rollup_daily")
+    for table in EXPECTED:
+        assert kept(filled, table) == counted(filled, table)
     commit(filled, [judged(random.Random(8), 5_000 + number) for number in range(50)], "model-a")
-    assert kept(filled, "rollup_daily") == counted(filled, "rollup_daily")
+    for table in EXPECTED:
+        assert kept(filled, table) == counted(filled, table)
 
 
 def test_a_batch_that_stores_nothing_counts_nothing(engine: Engine) -> None:

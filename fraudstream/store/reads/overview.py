@@ -1,15 +1,16 @@
 """The overview: what is counted in a period, under a filter, and the newest rows.
 
-Everything that is counted comes from `rollup_daily` and, for the hours at the ends of the period,
-`rollup_hourly`. Each batch writes both in its own transaction: they are exact over all rows and do not grow
-with them. Single transactions come from `clean_data`, of which only the hours are read that these name.
+Everything that is counted comes from `rollup_monthly` and, for the days and hours at the ends of the
+period, from `rollup_daily` and `rollup_hourly`. Each batch writes them in its own transaction: they are exact
+over all rows and do not grow with them. Single transactions come from `clean_data`, of which only the hours
+are read that these name.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -31,7 +32,14 @@ from sqlalchemy import (
 from fraudstream.periods import DAY, Period, Recent, hour_from, resolve
 from fraudstream.store.reads.frames import moments, read_frame
 from fraudstream.store.reads.snapshot import snapshot
-from fraudstream.store.tables import HOURS_OF_DAY, alerts, clean_data, rollup_daily, rollup_hourly
+from fraudstream.store.tables import (
+    HOURS_OF_DAY,
+    alerts,
+    clean_data,
+    rollup_daily,
+    rollup_hourly,
+    rollup_monthly,
+)
 
 FEED_ROWS = 100
 MOST_NAMES = 500
@@ -40,7 +48,7 @@ MOST_NAMES = 500
 _MOST_ROWS_READ, _MOST_ROWS_LOOKED_UP = 10_000, 2_000
 _USUALLY_ENOUGH_DAYS = 3
 _SHOWN_BY_HOUR = 14 * DAY
-_SHOWN_BY_DAY = 3 * 365 * DAY
+_SHOWN_BY_DAY = 366 * DAY
 _LEAST_TIMELINE = DAY
 
 Step = Literal["hour", "day", "month"]
@@ -152,7 +160,7 @@ def extent(connection: Connection) -> tuple[datetime, datetime] | None:
 
 def all_names(connection: Connection) -> Names:
     """All names of all time."""
-    return Names(*(_busiest(connection, rollup_daily.c[column]) for column in _BY_NAME))
+    return Names(*(_busiest(connection, rollup_monthly.c[column]) for column in _BY_NAME))
 
 
 def counted(connection: Connection, period: Period, chosen: Filter, *, compared: bool) -> Counted:
@@ -193,7 +201,7 @@ def by_name(connection: Connection, period: Period, chosen: Filter, column: str)
 
 
 def timeline(connection: Connection, period: Period, chosen: Filter) -> Timeline:
-    """Transactions over time, by the hour up to two weeks, by the day up to three years, else by month."""
+    """Transactions over time, by the hour up to two weeks, by the day up to a year, else by month."""
     shown = period.at_least(_LEAST_TIMELINE)
     if shown.length <= _SHOWN_BY_HOUR:
         return Timeline("hour", shown, _by_hour(connection, shown, chosen))
@@ -205,7 +213,7 @@ def timeline(connection: Connection, period: Period, chosen: Filter) -> Timeline
             .where(when, *_named(table, chosen))
             .group_by(_start_of(step, table)),
         )
-        for table, when in _parts(shown)
+        for table, when in (_parts(shown) if step == "month" else _days_and_hours(shown))
     ]
     frame = _added_up([each.assign(start=moments(each["start"])) for each in found], ["start"])
     return Timeline(step, shown, frame)
@@ -215,8 +223,12 @@ def by_weekday_hour(connection: Connection, period: Period, chosen: Filter) -> p
     """See Counted."""
     edges = _edge_hours(connection, period, chosen)
     found = [edges.assign(weekday=edges["start"].dt.weekday, hour=edges["start"].dt.hour)]
-    if period.whole_days() is not None:
-        found.append(_hours_of_days(connection, period, chosen, func.weekday(rollup_daily.c.day), "weekday"))
+    for table, when in _parts(period):
+        if table is not rollup_hourly:
+            weekday = (
+                rollup_monthly.c.weekday if table is rollup_monthly else func.weekday(rollup_daily.c.day)
+            )
+            found.append(_hours_of_day(connection, table, when, chosen, weekday.label("weekday")))
     return _added_up(found, ["weekday", "hour"])
 
 
@@ -260,7 +272,7 @@ def _no_rows() -> pd.DataFrame:
 
 
 def _busiest(connection: Connection, name: ColumnElement[str]) -> tuple[str, ...]:
-    transactions = func.sum(rollup_daily.c.transactions)
+    transactions = func.sum(rollup_monthly.c.transactions)
     statement = select(name).group_by(name).order_by(transactions.desc(), name).limit(MOST_NAMES)
     return tuple(sorted(connection.scalars(statement)))
 
@@ -276,19 +288,32 @@ def _totals(by_location: pd.DataFrame, chosen: Filter) -> Totals:
     )
 
 
-def _parts(period: Period) -> list[tuple[Table, ColumnElement[bool]]]:
-    """Where the period is counted: its whole days by the day, the rest by the hour."""
-    parts: list[tuple[Table, ColumnElement[bool]]] = []
-    if edges := period.edges():
-        parts.append((rollup_hourly, _within_any(rollup_hourly.c.hour, edges)))
-    if (days := _days(period)) is not None:
-        parts.append((rollup_daily, days))
-    return parts
+Part = tuple[Table, ColumnElement[bool]]
 
 
-def _days(period: Period) -> ColumnElement[bool] | None:
+def _parts(period: Period) -> list[Part]:
+    """Where the period is counted: whole months, other whole days, other hours, each in its own table."""
+    parts = period.parts()
+    return [
+        *_part(rollup_hourly, rollup_hourly.c.hour, [(each.start, each.end) for each in parts.hours]),
+        *_part(rollup_daily, rollup_daily.c.day, parts.days),
+        *_part(rollup_monthly, rollup_monthly.c.month, parts.months),
+    ]
+
+
+def _days_and_hours(period: Period) -> list[Part]:
+    """The same without months."""
+    hours = [(each.start, each.end) for each in period.parts().hours]
     days = period.whole_days()
-    return None if days is None else and_(rollup_daily.c.day >= days[0], rollup_daily.c.day < days[1])
+    return [
+        *_part(rollup_hourly, rollup_hourly.c.hour, hours),
+        *_part(rollup_daily, rollup_daily.c.day, [] if days is None else [days]),
+    ]
+
+
+def _part(table: Table, when: ColumnElement[Any], ranges: Sequence[tuple[date, date]]) -> list[Part]:
+    within = [and_(when >= start, when < end) for start, end in ranges]
+    return [(table, or_(*within))] if within else []
 
 
 def _within_any(column: ColumnElement[Any], periods: Iterable[Period]) -> ColumnElement[bool]:
@@ -309,17 +334,18 @@ def _flagged_only(table: Table, chosen: Filter) -> list[ColumnElement[bool]]:
 
 
 def _start_of(step: Step, table: Table) -> ColumnElement[Any]:
-    column = table.c.hour if table is rollup_hourly else table.c.day
+    column = next(table.c[name] for name in ("hour", "day", "month") if name in table.c)
     return func.date(column) if step == "day" else func.date_format(column, "%Y-%m-01")
 
 
 def _by_hour(connection: Connection, period: Period, chosen: Filter) -> pd.DataFrame:
     """start, transactions, flagged for each hour with transactions."""
     found = [_edge_hours(connection, period, chosen)]
-    if period.whole_days() is not None:
-        days = _hours_of_days(connection, period, chosen, rollup_daily.c.day, "day")
-        start = moments(days["day"]) + days["hour"].astype("timedelta64[s]") * 3600
-        found.append(days.assign(start=start))
+    for table, when in _days_and_hours(period):
+        if table is rollup_daily:
+            days = _hours_of_day(connection, table, when, chosen, rollup_daily.c.day)
+            start = moments(days["day"]) + days["hour"].astype("timedelta64[s]") * 3600
+            found.append(days.assign(start=start))
     return _added_up(found, ["start"])
 
 
@@ -329,7 +355,7 @@ def _edge_hours(connection: Connection, period: Period, chosen: Filter) -> pd.Da
     statement = (
         select(hour.label("start"), *_sums(rollup_hourly))
         .where(
-            _within_any(hour, period.edges()),
+            _within_any(hour, period.parts().hours),
             *_named(rollup_hourly, chosen),
         )
         .group_by(hour)
@@ -338,23 +364,17 @@ def _edge_hours(connection: Connection, period: Period, chosen: Filter) -> pd.Da
     return frame.assign(start=moments(frame["start"]))
 
 
-def _hours_of_days(
-    connection: Connection, period: Period, chosen: Filter, key: ColumnElement[Any], name: str
+def _hours_of_day(
+    connection: Connection, table: Table, when: ColumnElement[bool], chosen: Filter, key: ColumnElement[Any]
 ) -> pd.DataFrame:
-    """`name`, hour (of the day), transactions, flagged for the whole days, those with transactions."""
-    days = _days(period)
-    assert days is not None, "the period has no whole day"
+    """The key, hour (of the day), transactions, flagged for a part of a period, those with transactions."""
     statement = (
-        select(
-            key.label(name),
-            rollup_daily.c.Is_Fraud,
-            *(func.sum(rollup_daily.c[hour]).label(hour) for hour in HOURS_OF_DAY),
-        )
-        .where(days, *_named(rollup_daily, chosen))
-        .group_by(key, rollup_daily.c.Is_Fraud)
+        select(key, table.c.Is_Fraud, *(func.sum(table.c[hour]).label(hour) for hour in HOURS_OF_DAY))
+        .where(when, *_named(table, chosen))
+        .group_by(key, table.c.Is_Fraud)
     )
     wide = read_frame(connection, statement)
-    long = wide.melt([name, "Is_Fraud"], list(HOURS_OF_DAY), "hour", "transactions")
+    long = wide.melt([key.name, "Is_Fraud"], list(HOURS_OF_DAY), "hour", "transactions")
     long = long.assign(
         hour=long["hour"].str[1:].astype("int64"),
         transactions=long["transactions"].astype("int64"),
@@ -374,9 +394,10 @@ def _added_up(parts: Sequence[pd.DataFrame], key: list[str], sums: Sequence[str]
 def _newest_hours(connection: Connection, period: Period, chosen: Filter, rows: int) -> list[datetime]:
     """The newest hours of the period that hold `rows` of the chosen transactions together, or all of them."""
     hours: list[datetime] = []
+    since = _month_that_reaches(connection, period, chosen, rows)
     for days in (_USUALLY_ENOUGH_DAYS, rows):
         hours, found = [], 0
-        for hour, transactions in _hours_of_last_days(connection, period, chosen, days):
+        for hour, transactions in _hours_of_last_days(connection, period, since, chosen, days):
             hours.append(hour)
             found += transactions
             if found >= rows:
@@ -384,15 +405,38 @@ def _newest_hours(connection: Connection, period: Period, chosen: Filter, rows: 
     return hours
 
 
+def _month_that_reaches(connection: Connection, period: Period, chosen: Filter, rows: int) -> date:
+    """From this day on the period has so many of the chosen transactions; else the period's first day."""
+    month = rollup_monthly.c.month
+    statement = (
+        select(month, func.sum(rollup_monthly.c.transactions))
+        .where(
+            month >= period.start.date(),
+            month <= period.end.date(),
+            *_named(rollup_monthly, chosen),
+            *_flagged_only(rollup_monthly, chosen),
+        )
+        .group_by(month)
+        .order_by(month.desc())
+    )
+    found = 0
+    # Without the newest month: the period may end in it, before what is counted there.
+    for each, transactions in connection.execute(statement).all()[1:]:
+        found += int(transactions)
+        if found >= rows:
+            return each
+    return period.start.date()
+
+
 def _hours_of_last_days(
-    connection: Connection, period: Period, chosen: Filter, days: int
+    connection: Connection, period: Period, since: date, chosen: Filter, days: int
 ) -> Iterator[tuple[datetime, int]]:
     """Hours of the period with chosen transactions and how many, newest first, of at most so many days."""
     day = rollup_daily.c.day
     statement = (
         select(day, *(func.sum(rollup_daily.c[hour]) for hour in HOURS_OF_DAY))
         .where(
-            day >= period.start.date(),
+            day >= since,
             day <= period.end.date(),
             *_named(rollup_daily, chosen),
             *_flagged_only(rollup_daily, chosen),
