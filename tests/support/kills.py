@@ -26,6 +26,7 @@ from tests.support.undisturbed import open_tables, undisturbed_tables, wait_for_
 from tests.support.waiting import wait_until
 from tests.support.whole_tables import assert_same_tables, metrics_total, whole_tables
 
+SMALL_BATCHES = {"MAX_RECORDS_PER_BATCH": "100"}
 _LONGEST_WAIT_S = 200
 _LONGEST_LIFE_S = 16
 
@@ -151,11 +152,15 @@ def kill_under_load(
     environment: Mapping[str, str],
     new_database: Callable[[], str],
     folder: Path,
+    settings: Mapping[str, str] = SMALL_BATCHES,
 ) -> None:
-    """Kill the job at each of `moments` while the producer sends; then compare all with one calm run."""
+    """Kill the job at each of `moments` while the producer sends; then compare all with one calm run.
+
+    `settings` are those of the jobs that die.
+    """
     rng = random.Random(seed)
     csv, log = folder / "load.csv", folder / "job.log"
-    simulate(rows=rows, users=60, days=20, seed=5).transactions.to_csv(csv, index=False)
+    simulate(rows=rows, users=rows // 40, days=20, seed=5).transactions.to_csv(csv, index=False)
     database, killer = new_database(), Killer()
     engine = open_tables(database)
     with mail_server(MailServer()) as server, watched_database(make_url(database), killer) as watched:
@@ -168,8 +173,7 @@ def kill_under_load(
             "ALERT_COOLDOWN_SECONDS": "0",
         }
         with sending_at(rate, csv, disturbed):
-            small_batches = {**disturbed, "MAX_RECORDS_PER_BATCH": "100"}
-            die_and_come_back(small_batches, log, moments, killer, server, rng)
+            die_and_come_back({**disturbed, **settings}, log, moments, killer, server, rng)
         assert killer.kills == list(moments)
         records = count_rows(csv)
         with running_job(disturbed, log):
