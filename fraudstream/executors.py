@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 from zoneinfo import ZoneInfo
 
+import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -61,7 +62,7 @@ class PartitionWork:
     def __call__(self, batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         cleaned = [table for batch in batches for table in _unpacked(batch["packed"])]
         if cleaned:
-            yield _as_rows([self.judged(pa.concat_tables(cleaned))])
+            yield _as_rows({0: self.judged(pa.concat_tables(cleaned))})
 
     def judged(self, cleaned: pa.Table) -> pa.Table:
         """Rows of CLEANED_ARROW, all that the batch has of their users -> rows of JUDGED_ARROW."""
@@ -93,10 +94,10 @@ def drop_earlier(cleaned: pa.Table, next_offsets: Mapping[int, int]) -> pa.Table
 _PACKED = "share int, packed binary"
 
 
-def _as_rows(tables: list[pa.Table]) -> pa.RecordBatch:
-    """Rows of _PACKED, one a table, `share` its number."""
-    packed = pa.array([_packed(table) for table in tables], pa.binary())
-    return pa.record_batch({"share": pa.array(range(len(tables)), pa.int32()), "packed": packed})
+def _as_rows(tables: dict[int, pa.Table]) -> pa.RecordBatch:
+    """Rows of _PACKED: one a table, with the share that it is for."""
+    packed = pa.array([_packed(table) for table in tables.values()], pa.binary())
+    return pa.record_batch({"share": pa.array(tables, pa.int32()), "packed": packed})
 
 
 def _packed(table: pa.Table) -> bytes:
@@ -122,21 +123,29 @@ class CleaningWork:
             yield _as_rows(shares_by_user(clean(pa.Table.from_batches([batch]), self.zone), self.shares))
 
 
-def shares_by_user(cleaned: pa.Table, shares: int) -> list[pa.Table]:
-    """Rows of CLEANED_ARROW, all of a user in the same one of so many tables, in every process."""
-    users = cleaned["UserID"].fill_null("").to_numpy()
-    numbers = pd.util.hash_array(users) % shares
-    return [cleaned.filter(pa.array(numbers == share)) for share in range(shares)]
+def shares_by_user(cleaned: pa.Table, shares: int) -> dict[int, pa.Table]:
+    """Rows of CLEANED_ARROW by share: all of a user in the same one, whichever process asks.
+
+    Rows without a user, which nothing has to meet, are in any. A share without rows is left out.
+    """
+    by_user = pd.util.hash_array(cleaned["UserID"].fill_null("").to_numpy()) % shares
+    anywhere = cleaned["offset"].to_numpy() % shares
+    numbers = np.where(pc.is_null(cleaned["UserID"]).to_numpy(), anywhere, by_user)
+    return {int(share): cleaned.filter(pa.array(numbers == share)) for share in np.unique(numbers)}
 
 
 def records_of(source: DataFrame) -> DataFrame:
-    """Of Kafka's rows the columns of RECORD_ARROW, in as many tasks as share a batch."""
-    return source.select(*RECORD_ARROW.names).coalesce(tasks(source.sparkSession))
+    """Of Kafka's rows the columns of RECORD_ARROW, in at most as many tasks as share a batch."""
+    return source.select(*RECORD_ARROW.names).coalesce(tasks_a_batch(source.sparkSession))
 
 
-def tasks(session: SparkSession) -> int:
-    """How many share a batch."""
+def tasks_a_batch(session: SparkSession) -> int:
     return int(session.conf.get("spark.sql.shuffle.partitions") or 1)
+
+
+def shares_a_batch(session: SparkSession) -> int:
+    """Each task judges two, one after the other: what a share holds at once makes up an executor's memory."""
+    return 2 * tasks_a_batch(session)
 
 
 def collected(records: DataFrame, zone: ZoneInfo) -> pa.Table:
@@ -188,7 +197,8 @@ def with_original_bytes(rows: pa.Table, records: DataFrame) -> pa.Table:
     wanted = records.sparkSession.createDataFrame(
         [(row["partition_id"], row["offset"]) for row in positions], "partition int, offset long"
     )
-    found = records.join(F.broadcast(wanted), ["partition", "offset"]).toArrow()
+    joined = records.join(F.broadcast(wanted), ["partition", "offset"])
+    found = joined.select("partition", "offset", "key", "value").toArrow()
     originals = {(row["partition"], row["offset"]): (row["key"], row["value"]) for row in found.to_pylist()}
     bytes_of = [originals[row["partition_id"], row["offset"]] for row in positions]
     for position, name in enumerate(("key", "value")):
@@ -205,11 +215,15 @@ def warm_up(session: SparkSession, judge: Broadcast[Judge], outcomes: Broadcast[
     records = session.createDataFrame(
         pa.Table.from_pylist([_made_up_record(number) for number in range(_MADE_UP_USERS)], RECORD_ARROW)
     )
-    run_on_executors(records, CleaningWork(ZoneInfo("UTC"), tasks(session)), work)
+    collected(records, ZoneInfo("UTC"))
+    run_on_executors(records, CleaningWork(ZoneInfo("UTC"), shares_a_batch(session)), work)
 
 
 _MADE_UP_TIME = datetime(2025, 1, 1, tzinfo=UTC)
-_MADE_UP_MESSAGE = '{"TransactionID":"T%d","UserID":"U%d","Amount":9999,"Time":"2025-01-01 00:00:00"}'
+_MADE_UP_MESSAGE = (
+    '{"TransactionID":"T%d","UserID":"U%d","Amount":9999,"Location":"Cairo","Time":"2025-01-01 00:00:00",'
+    '"Device":"Web","Merchant":"Noon"}'
+)
 _MADE_UP_USERS = 32  # enough for each share of a batch to get some
 
 

@@ -42,7 +42,7 @@ from fraudstream.executors import (
     on_executors,
     records_of,
     run_on_executors,
-    tasks,
+    shares_a_batch,
     warm_up,
     with_original_bytes,
 )
@@ -394,7 +394,7 @@ class Job:
 
     def _judge_on_executors(self, records: DataFrame, before: Uncommitted) -> pa.Table:
         """The same, where there are many."""
-        cleaning = CleaningWork(self._config.zone, tasks(self._session))
+        cleaning = CleaningWork(self._config.zone, shares_a_batch(self._session))
         with on_executors(self._session, before) as sent:
             judging = self._work(sent)
             judged = run_on_executors(records, cleaning, judging)

@@ -28,7 +28,10 @@ from fraudstream.uncommitted import Uncommitted
 ZONE = ZoneInfo("UTC")
 ORDER = [("UserID", "ascending"), ("offset", "ascending")]
 JUDGED_ORDER = [("outcome", "ascending"), *ORDER]
-MESSAGE = '{"TransactionID":"T%d","UserID":"U%d","Amount":1,"Time":"2025-01-01 00:00:00"}'
+MESSAGE = (
+    '{"TransactionID":"T%d","UserID":"U%d","Amount":1,"Location":"Cairo","Time":"2025-01-01 00:00:00",'
+    '"Device":"Web","Merchant":null}'
+)
 
 
 def records(spark: SparkSession, offsets: range) -> DataFrame:
@@ -76,17 +79,23 @@ def test_records_of_earlier_batches_are_dropped_by_partition() -> None:
     assert left({0: 9, 1: 9, 2: 9}) == []
 
 
-def test_a_users_rows_are_in_one_share_in_every_process() -> None:
+def test_a_users_rows_are_in_one_share_whichever_process_asks() -> None:
     users = [*(f"U{number}" for number in range(1_000)), None]
     rows = pa.Table.from_pylist(
         [{"UserID": user, "offset": n} for n in (1, 2) for user in users], CLEANED_ARROW
     )
     shares = shares_by_user(rows, 3)
-    assert pa.concat_tables(shares).sort_by(ORDER).equals(rows.sort_by(ORDER))
-    for one, other in itertools.permutations(shares, 2):
-        assert not set(one["UserID"].to_pylist()) & set(other["UserID"].to_pylist())
-    # The same in each executor, which is a process of its own.
-    assert [len(share) for share in shares] == [682, 640, 680]
+    assert pa.concat_tables(shares.values()).sort_by(ORDER).equals(rows.sort_by(ORDER))
+    for one, other in itertools.permutations(shares.values(), 2):
+        assert set(one["UserID"].to_pylist()) & set(other["UserID"].to_pylist()) <= {None}
+    assert {share: len(rows) for share, rows in shares.items()} == {0: 682, 1: 639, 2: 681}
+
+
+def test_shares_without_rows_are_left_out() -> None:
+    rows = pa.Table.from_pylist([{"UserID": "U", "offset": 1}], CLEANED_ARROW)
+    assert [len(share) for share in shares_by_user(rows, 5).values()] == [1]
+    assert shares_by_user(rows, 1) == {0: rows}
+    assert shares_by_user(rows[:0], 5) == {}
 
 
 def test_a_later_batch_needs_no_code_of_its_own(spark: SparkSession, work: PartitionWork) -> None:
