@@ -29,7 +29,6 @@ from fraudstream.labels import LabelFileError
 from fraudstream.model import TrainingError
 from fraudstream.model_store import ModelError
 from fraudstream.publisher.csv_source import CsvError
-from fraudstream.stack import StackError
 from fraudstream.store.engine import DriverIncomplete, make_engine
 from fraudstream.store.errors import permanent_cause
 from fraudstream.store.migrate import NewerDatabase
@@ -115,7 +114,6 @@ def explained_errors() -> Iterator[None]:
     except (
         CsvError,
         LabelFileError,
-        StackError,
         DriverIncomplete,
         TrainingError,
         ModelError,

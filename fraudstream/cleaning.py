@@ -1,8 +1,7 @@
 """Kafka records -> cleaned transactions, or the reason why a record cannot be used.
 
 Pure. Every record comes out exactly once: either `rejection` is null and the seven fields are set (optional
-ones may be null), or `rejection` and `detail` say why and `key` and `value` hold the original bytes. One bad
-record never fails a batch.
+ones may be null), or `rejection` and `detail` say why and `key` and `value` hold the original bytes.
 
 Whole columns at once accept what has the producer's form and is usable beyond doubt, nearly all of a stream.
 What they leave is looked at one by one (`parsing.py`), which alone can refuse: so the rules are in one place,
@@ -25,6 +24,7 @@ from fraudstream.schema import (
     FIELD_NAMES,
     FIELDS,
     KNOWN_NAMES,
+    LATEST_KAFKA_TIME,
     MAX_AHEAD_OF_KAFKA,
     MAX_AMOUNT,
     MAX_MESSAGE_BYTES,
@@ -34,8 +34,8 @@ from fraudstream.schema import (
 )
 
 # --- the producer's form -------------------------------------------------------------------------
-# The seven fields in their order, texts without escapes. An amount has at most two places, a time no offset
-# and a day that each month has.
+# The seven fields in their order, texts without escapes. An amount has at most two places, a time seconds and
+# no offset, and its day is not the 29th of February.
 _SPACE = r"[ \t\n\r]*"
 _TEXT = r'(?:"(?P<{name}>[^"\\\x00-\x1f]*)"|null)'
 _NUMBER = r"(?:0|[1-9][0-9]{{0,11}})(?:\.[0-9]{{1,2}})?"
@@ -54,22 +54,32 @@ def _usual_form() -> str:
 
 
 _USUAL_FORM = _usual_form()
-# What is taken off at the ends of a text; an amount has its quotation marks with it.
-_AROUND = {"Amount": '"'}
 
 
 def clean(records: pa.Table, zone: ZoneInfo) -> pa.Table:
-    """Rows of RECORD_ARROW -> rows of CLEANED_ARROW in any order; `zone` is the zone of `Time`."""
+    """Rows of RECORD_ARROW -> rows of CLEANED_ARROW, each once, in any order; `zone` is the zone of `Time`.
+
+    Nothing that a record can hold makes it raise.
+    """
+    records = _with_times_that_fit(records)
     transactions, accepted = _accept(records, zone)
     usable = _cleaned(records.filter(accepted), transactions.filter(accepted))
     return pa.concat_tables([usable, _clean_each(records.filter(pc.invert(accepted)), zone)])
 
 
+def _with_times_that_fit(records: pa.Table) -> pa.Table:
+    times = records["timestamp"]
+    latest = pa.scalar(LATEST_KAFKA_TIME, times.type)
+    fitting = pc.if_else(pc.less(times, latest), times, latest)
+    return records.set_column(records.column_names.index("timestamp"), "timestamp", fitting)
+
+
 def _accept(records: pa.Table, zone: ZoneInfo) -> tuple[pa.Table, pa.Array]:
     """All rows as far as they have the usual form, and which of them are usable beyond doubt."""
-    found = pc.extract_regex(_readable(records["value"].combine_chunks()), _USUAL_FORM)
-    texts = {name: _trimmed(name, pc.struct_field(found, name)) for name in FIELD_NAMES}
-    amount = texts["Amount"].cast(TRANSACTION_ARROW.field("Amount").type)
+    found = pc.extract_regex(_readable(records["value"]), _USUAL_FORM)
+    texts = {name: _trimmed(pc.struct_field(found, name)) for name in FIELD_NAMES}
+    texts |= {name: _spelled(name, texts[name]) for name in KNOWN_NAMES}
+    amount = pc.utf8_trim(texts["Amount"], characters='"').cast(TRANSACTION_ARROW.field("Amount").type)
     time = texts["Time"].cast(TRANSACTION_ARROW.field("Time").type)
     columns = {**texts, "Amount": amount, "Time": time}
     transactions = pa.table([columns[name] for name in FIELD_NAMES], schema=TRANSACTION_ARROW)
@@ -84,9 +94,11 @@ def _accept(records: pa.Table, zone: ZoneInfo) -> tuple[pa.Table, pa.Array]:
     return transactions, pc.fill_null(functools.reduce(pc.and_, checks), False)
 
 
-def _readable(values: pa.Array) -> pa.Array:
+def _readable(values: pa.ChunkedArray) -> pa.Array:
     """Messages as text, null where they are too long or not UTF-8."""
-    short = pc.if_else(pc.less_equal(pc.binary_length(values), MAX_MESSAGE_BYTES), values, None)
+    short = pc.if_else(
+        pc.less_equal(pc.binary_length(values), MAX_MESSAGE_BYTES), values, None
+    ).combine_chunks()
     try:
         return short.cast(pa.string())
     except pa.ArrowInvalid:  # one or more of them, and Arrow does not say which
@@ -100,13 +112,16 @@ def _decoded(value: bytes | None) -> str | None:
         return None
 
 
-def _trimmed(name: str, texts: pa.Array) -> pa.Array:
-    """Texts without white space at their ends, null where nothing is left; names in their one spelling."""
-    trimmed = pc.utf8_trim(texts, characters=_AROUND.get(name, WHITESPACE))
-    if name not in KNOWN_NAMES:
-        return pc.if_else(pc.equal(trimmed, ""), None, trimmed)
-    distinct = trimmed.dictionary_encode()
-    spelled = [spelling(name, text) for text in distinct.dictionary.to_pylist()]
+def _trimmed(texts: pa.Array) -> pa.Array:
+    """Texts without white space at their ends, null where nothing is left."""
+    trimmed = pc.utf8_trim(texts, characters=WHITESPACE)
+    return pc.if_else(pc.equal(trimmed, ""), None, trimmed)
+
+
+def _spelled(name: str, texts: pa.Array) -> pa.Array:
+    """Trimmed names in their one spelling; each distinct one is looked up once."""
+    distinct = texts.dictionary_encode()
+    spelled = [None if text is None else spelling(name, text) for text in distinct.dictionary.to_pylist()]
     return pa.array(spelled, pa.string()).take(distinct.indices)
 
 

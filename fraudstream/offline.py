@@ -17,8 +17,8 @@ from fraudstream.publisher.csv_source import Cells, read_rows
 from fraudstream.publisher.delivery import message
 from fraudstream.schema import RECORD_ARROW, TRANSACTION_ARROW
 
-# Bounds the memory: so many rows are text, messages and columns at the same time.
-ROWS_AT_ONCE = 100_000
+# Bounds the memory: so many rows are text, messages and columns at the same time, a long one 128 KiB in each.
+ROWS_AT_ONCE = 10_000
 
 
 def usable_transactions(path: Path, zone: ZoneInfo, *, rows_at_once: int = ROWS_AT_ONCE) -> pa.Table:

@@ -6,7 +6,6 @@ import json
 import re
 from datetime import MAXYEAR, datetime, timedelta, timezone
 from decimal import ROUND_HALF_UP, Context, Decimal
-from functools import lru_cache
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -23,22 +22,21 @@ from fraudstream.schema import (
     fold,
 )
 
-_LONGEST_DETAIL = 200
-
 
 class Refused(Exception):
-    """The record cannot be used; `detail` shows where the reason alone does not say enough."""
+    """The record cannot be used; `detail`, a short text, where the reason alone does not say enough."""
 
     def __init__(self, rejection: Rejection, detail: str | None = None) -> None:
         super().__init__(rejection, detail)
         self.rejection = rejection
-        self.detail = None if detail is None else detail[:_LONGEST_DETAIL]
+        self.detail = detail
 
 
 def parse(value: bytes | None, *, kafka_time: datetime, zone: ZoneInfo) -> dict[str, Any]:
     """A message -> its seven values by name, None where an optional one is missing. Raises Refused.
 
-    `kafka_time` is aware. `Time` is local time in `zone`: a text with an offset is converted to it.
+    `kafka_time` is aware and at most LATEST_KAFKA_TIME. `Time` is local time in `zone`: a text with an offset
+    is converted to it. Nothing else is raised, whatever the message.
     """
     texts = _texts(_flat_object(_decoded(value)))
     _require_presence_and_length(texts)
@@ -70,6 +68,8 @@ _DECODER = json.JSONDecoder(
     object_pairs_hook=_Object, parse_int=_Number, parse_float=_Number, parse_constant=_refuse_constant
 )
 _JSON_SPACE = " \t\n\r"
+# How deep the parser goes depends on who calls it and on Python's version; the reason must not.
+_DEEPEST = 500
 
 
 def _decoded(value: bytes | None) -> str:
@@ -90,6 +90,8 @@ def _flat_object(text: str) -> _Object:
         document, end = _DECODER.raw_decode(text)
     except (ValueError, RecursionError):
         raise Refused(Rejection.NOT_JSON) from None
+    if _depth(document) > _DEEPEST:
+        raise Refused(Rejection.NOT_JSON)
     is_object = isinstance(document, _Object)
     is_flat = is_object and not any(isinstance(given, list) for _, given in document)
     if is_flat and not _is_text(document):
@@ -99,6 +101,18 @@ def _flat_object(text: str) -> _Object:
     if not is_flat:
         raise Refused(Rejection.NESTED_VALUE if is_object else Rejection.NOT_AN_OBJECT)
     return document
+
+
+def _depth(document: Any) -> int:
+    depth, level = 0, [document]
+    while level := [
+        pair[1] if isinstance(outer, _Object) else pair
+        for outer in level
+        if isinstance(outer, list)
+        for pair in outer
+    ]:
+        depth += 1
+    return depth
 
 
 def _is_text(flat: _Object) -> bool:
@@ -125,19 +139,19 @@ def _texts(pairs: _Object) -> dict[str, str | None]:
     for name, value in values.items():
         if isinstance(value, bool) or (isinstance(value, _Number) and name not in _MAY_BE_NUMBERS):
             raise Refused(Rejection.WRONG_TYPE)
-    return {name: spelling(name, str(value).strip()) if value else None for name, value in values.items()}
+    trimmed = {name: str(value).strip() or None if value else None for name, value in values.items()}
+    return {
+        name: spelling(name, text) if text and name in KNOWN_NAMES else text for name, text in trimmed.items()
+    }
 
 
 _SPELLINGS = canonical_names()
 
 
-@lru_cache(maxsize=10_000)
-def spelling(field: str, text: str) -> str | None:
-    """A trimmed text as it is stored: known cities, devices and merchants in their one spelling, other names
-    with one space for each inner run of white space; None instead of an empty text."""
-    if field in KNOWN_NAMES:
-        text = _SPELLINGS[field].get(fold(text)) or " ".join(text.split())
-    return text or None
+def spelling(field: str, name: str) -> str:
+    """A trimmed name of a city, device or merchant as it is stored: a known one in its one spelling, another
+    with one space for each inner run of white space."""
+    return _SPELLINGS[field].get(fold(name)) or " ".join(name.split())
 
 
 _MISSING = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 
 import pyarrow as pa
@@ -42,6 +42,9 @@ MAX_MESSAGE_BYTES = 65_536
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
 EARLIEST_TIME = datetime.fromisoformat("2000-01-01")
 MAX_AHEAD_OF_KAFKA = timedelta(days=1)
+# Microseconds given to Kafka for milliseconds are the year 57,000, which neither Python nor the database can
+# hold: a later timestamp is taken for this one.
+LATEST_KAFKA_TIME = datetime(9000, 1, 1, tzinfo=UTC)
 MAX_AMOUNT = Decimal("999999999999.99")
 
 # Scores are counted in so many bins of equal width from 0 to 1, in training and as they are stored.

@@ -5,13 +5,12 @@ Where the rules leave the reason open (a text that breaks two of them at once), 
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
-from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Context, Decimal
-from typing import Any
 
 from fraudstream.schema import Rejection
 from tests.support.oracle import Row
@@ -33,7 +32,7 @@ _MISSING = {
     "Time": Rejection.MISSING_TIME,
 }
 _MAY_BE_NUMBERS = {"TransactionID", "UserID", "Amount"}
-_NOT_FLAT = frozenset({Rejection.NOT_JSON, Rejection.NESTED_VALUE, Rejection.NOT_AN_OBJECT})
+_DEEPEST = 500
 
 
 @dataclass(frozen=True)
@@ -50,14 +49,6 @@ class _Refused(Exception):
         self.reasons = frozenset(reasons)
 
 
-class _Number(str):
-    """A JSON number, as it was written."""
-
-
-class _Pairs(list[tuple[str, Any]]):
-    """A JSON object, with keys that came twice."""
-
-
 def verdict(value: bytes | None, kafka_time: datetime) -> Verdict:
     """The verdict on a record's value; `kafka_time` in UTC, which is also the zone of the data."""
     try:
@@ -72,79 +63,77 @@ def _fields(value: bytes | None) -> dict[str, str]:
         raise _Refused(Rejection.NULL_MESSAGE)
     if len(value) > _LONGEST_MESSAGE:
         raise _Refused(Rejection.MESSAGE_TOO_LONG)
-    pairs = _flat_object(value)
+    pairs = _pairs(value)
     if len({key for key, _ in pairs}) < len(pairs):
         raise _Refused(Rejection.KEY_GIVEN_TWICE)
-    known = {key: given for key, given in pairs if key in _LONGEST and given is not None}
+    known = {key: given for key, given in pairs if key in _LONGEST and given != "null"}
     for name, given in known.items():
-        if isinstance(given, bool) or (isinstance(given, _Number) and name not in _MAY_BE_NUMBERS):
+        is_text, is_number = given.startswith('"'), given not in ("true", "false")
+        if not (is_text or (is_number and name in _MAY_BE_NUMBERS)):
             raise _Refused(Rejection.WRONG_TYPE)
-    trimmed = {name: str(given).strip() for name, given in known.items()}
+    trimmed = {name: _plain(given).strip() for name, given in known.items()}
     return {name: given for name, given in trimmed.items() if given}
 
 
-def _flat_object(value: bytes) -> _Pairs:
+# The grammar of RFC 8259 for one object of scalars, without half of a surrogate pair.
+_WS = r"[ \t\n\r]*+"
+_STRING = (
+    r'"(?:[^"\\\x00-\x1f]++|\\["\\/bfnrt]|\\u(?![dD][89a-fA-F])[0-9a-fA-F]{4}'
+    r'|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2})*+"'
+)
+_SCALAR = rf"{_STRING}|-?+(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][+-]?+[0-9]++)?+|true|false|null"
+_PAIR = rf"{_WS}{_STRING}{_WS}:{_WS}(?:{_SCALAR}){_WS}"
+_KEY_AND_VALUE = rf"({_STRING}){_WS}:{_WS}({_SCALAR})"
+_OBJECT = re.compile(rf"{_WS}\{{(?:{_WS}|{_PAIR}(?:,{_PAIR})*+)\}}{_WS}")
+_SHORT_ESCAPES = {"b": "\b", "f": "\f", "n": "\n", "r": "\r", "t": "\t"}
+
+
+def _pairs(value: bytes) -> list[tuple[str, str]]:
+    """Each key, and its value as it is written."""
     try:
         text = value.decode()
-        body = text.lstrip(" \t\r\n")
-        document, end = _DECODER.raw_decode(body)
-    except RecursionError:
-        raise _Refused(*_NOT_FLAT) from None
     except ValueError:
         raise _Refused(Rejection.NOT_JSON) from None
-    rest = body[end:].strip(" \t\r\n")
-    if any(_is_lone_surrogate(each) for each in _texts(document)):
-        raise _Refused(Rejection.NOT_JSON, *(() if _is_flat(document) else _NOT_FLAT))
-    if not _is_flat(document):
-        raise _Refused(*_reasons_of_other_shape(document, rest))
-    if rest:
-        raise _Refused(Rejection.TEXT_AFTER_OBJECT)
-    return document
+    if not _OBJECT.fullmatch(text):
+        raise _Refused(Rejection.TEXT_AFTER_OBJECT if _OBJECT.match(text) else _reason_of_other_shape(text))
+    return [(_plain(key), given) for key, given in re.findall(_KEY_AND_VALUE, text)]
+
+
+def _plain(given: str) -> str:
+    """A string without its quotation marks and escapes; a number as it is."""
+    if not given.startswith('"'):
+        return given
+    units = re.sub(
+        r"\\(?:u(.{4})|(.))",
+        lambda escape: chr(int(escape[1], 16)) if escape[1] else _SHORT_ESCAPES.get(escape[2], escape[2]),
+        given[1:-1],
+    )
+    return units.encode("utf-16", "surrogatepass").decode("utf-16")
+
+
+def _reason_of_other_shape(text: str) -> Rejection:
+    if _depth(text) > _DEEPEST:
+        return Rejection.NOT_JSON
+    try:
+        document = json.loads(text, parse_int=str, parse_constant=_refuse_constant)
+    except ValueError:
+        return Rejection.NOT_JSON
+    if not isinstance(document, dict):
+        return Rejection.NOT_AN_OBJECT
+    # A flat one that the grammar does not know has half of a surrogate pair.
+    return (
+        Rejection.NESTED_VALUE if re.search(r"[\[{]", re.sub(_STRING, "", text)[1:]) else Rejection.NOT_JSON
+    )
 
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
 
 
-_DECODER = json.JSONDecoder(
-    object_pairs_hook=_Pairs, parse_int=_Number, parse_float=_Number, parse_constant=_refuse_constant
-)
-
-
-def _is_flat(document: Any) -> bool:
-    return isinstance(document, _Pairs) and not any(isinstance(given, list) for _, given in document)
-
-
-def _reasons_of_other_shape(document: Any, rest: str) -> Iterable[Rejection]:
-    if rest:
-        return {Rejection.NOT_JSON}
-    plain = Rejection.NESTED_VALUE if isinstance(document, _Pairs) else Rejection.NOT_AN_OBJECT
-    # Beyond some depth or length of a number, or with a key twice inside, a parser may call it no JSON.
-    return {plain} if _is_modest(document) else {plain, Rejection.NOT_JSON}
-
-
-def _is_modest(document: Any, depth: int = 0) -> bool:
-    if isinstance(document, _Pairs):
-        keys = [key for key, _ in document]
-        inside = [given for _, given in document]
-        return len(set(keys)) == len(keys) and all(_is_modest(each, depth + 1) for each in inside)
-    if isinstance(document, list):
-        return depth < 100 and all(_is_modest(each, depth + 1) for each in document)
-    return not isinstance(document, _Number) or len(document) < 20
-
-
-def _texts(document: Any) -> Iterable[str]:
-    waiting = [document]
-    while waiting:
-        each = waiting.pop()
-        if isinstance(each, str):
-            yield each
-        elif isinstance(each, (list, tuple)):
-            waiting.extend(each)
-
-
-def _is_lone_surrogate(text: str) -> bool:
-    return any("\ud800" <= character <= "\udfff" for character in text)
+def _depth(text: str) -> int:
+    brackets = re.sub(r"[^\[\]{}]", "", re.sub(_STRING, "", text))
+    depths = itertools.accumulate(1 if bracket in "[{" else -1 for bracket in brackets)
+    return max(depths, default=0)
 
 
 def _row(fields: dict[str, str], kafka_time: datetime) -> Row:

@@ -1,4 +1,4 @@
-"""What unit tests of the cleaning share: one small Spark session on this machine."""
+"""What unit tests share: one small Spark session on this machine."""
 
 from __future__ import annotations
 

@@ -8,19 +8,23 @@ import random
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from fraudstream.cleaning import clean
+from fraudstream.parsing import Refused, parse
 from fraudstream.schema import (
     CLEANED_ARROW,
     FIELD_NAMES,
     KNOWN_NAMES,
+    LATEST_KAFKA_TIME,
     MAX_MESSAGE_BYTES,
     RECORD_ARROW,
     WHITESPACE,
@@ -129,6 +133,8 @@ SHAPES = [
     ),
     usable("as long as may be", message() + b" " * (MAX_MESSAGE_BYTES - len(message()))),
     rejected("deep nesting", b'{"a":' * 100 + b"1" + b"}" * 100, Rejection.NESTED_VALUE),
+    rejected("as deep as may be", b'{"a":' * 500 + b"1" + b"}" * 500, Rejection.NESTED_VALUE),
+    rejected("a level too deep", b'{"a":' * 501 + b"1" + b"}" * 501, Rejection.NOT_JSON),
     rejected("deepest nesting", b'{"a":' * 10_000 + b"1" + b"}" * 10_000, Rejection.NOT_JSON),
     rejected("nesting left open", b'{"a":' * 10_000, Rejection.NOT_JSON),
     rejected("thousands of escapes", message(UserID='"' + r"\n" * 30_000), Rejection.NOT_JSON),
@@ -341,6 +347,11 @@ TIMES = [
         "2025-01-31 10:20:30 +0230": "2025-01-31 07:50:30",
         "2025-01-31T10:20:30-03": "2025-01-31 13:20:30",
         "2025-01-31T23:59:59-00:30": "2025-02-01 00:29:59",
+        **{f"2024-{month:02}-30 00:00:00": f"2024-{month:02}-30 00:00:00" for month in (1, *range(3, 13))},
+        **{
+            f"2025-{month:02}-31 00:00:00": f"2025-{month:02}-31 00:00:00"
+            for month in (1, 3, 5, 7, 8, 10, 12)
+        },
         "2024-02-29 00:00:00": "2024-02-29 00:00:00",
         "2000-01-01 00:00:00": "2000-01-01 00:00:00",
         "2000-01-01T02:00:00+02:00": "2000-01-01 00:00:00",
@@ -354,6 +365,7 @@ TIMES = [
             "yesterday",
             "2025-02-30 00:00:00",
             "2025-02-29 00:00:00",
+            *(f"2025-{month:02}-31 00:00:00" for month in (2, 4, 6, 9, 11)),
             "2025-13-01 00:00:00",
             "2025-00-10 00:00:00",
             "2025-01-02 24:00:00",
@@ -511,6 +523,71 @@ def test_times_are_in_the_zone_of_the_setting() -> None:
     }
     assert outcomes == expected
     assert {row["kafka_time"] for row in found} == {KAFKA_TIME}
+
+
+TEXTS = (
+    "null",
+    '""',
+    '"  "',
+    '"a"',
+    '" a  b "',
+    '"CAIRO"',
+    '"ios "',
+    '"\u00e9\u3000\u00e9"',
+    '"x\\ty"',
+    "7",
+    "{}",
+)
+EDGES_OF_TIME = (
+    "0000-02-29 00:00:00",
+    "2024-02-29 00:00:00",
+    "2025-04-26 00:00:00",
+    "2025-04-26 00:59:59",
+    "9999-12-31 23:59:59",
+)
+MOMENTS = st.datetimes(datetime(1999, 12, 31), datetime(2025, 4, 27)).map("{:%Y-%m-%d %H:%M:%S}".format)  # noqa: DTZ001
+AMOUNTS_WRITTEN = st.decimals(-1, 10**13, places=3) | st.decimals(0, 10**12, places=2)
+MESSAGES = st.one_of(
+    st.sampled_from([case.value for case in CASES if len(case.value or b"") < 1_000]),
+    st.builds(message, **{name: st.sampled_from([*TEXTS, USUAL[name]]) for name in FIELD_NAMES}),
+    st.builds(
+        message,
+        Amount=AMOUNTS_WRITTEN.map(str),
+        Time=(st.sampled_from(EDGES_OF_TIME) | MOMENTS).map(json.dumps),
+    ),
+)
+# Microseconds since 1970: where none is given, around the hour that Cairo's clocks skip, and years that are
+# none of Python's.
+KAFKA_TIMES = st.sampled_from(
+    [-1_000, 1_745_531_999_999_000, 1_745_532_000_000_000, 253_402_300_799_000_000, 1_800_000_000_000_000_000]
+)
+
+
+@given(
+    batch=st.lists(st.tuples(MESSAGES, KAFKA_TIMES), max_size=12),
+    cut=st.integers(0, 12),
+    zone=st.sampled_from(["UTC", "Africa/Cairo", "America/New_York"]),
+)
+def test_a_batch_is_cleaned_as_a_look_at_each_record_does(
+    batch: list[tuple[bytes | None, int]], cut: int, zone: str
+) -> None:
+    values, times = [value for value, _ in batch], [time for _, time in batch]
+    whole = records(values).set_column(
+        4, RECORD_ARROW.field(4), [pa.array(times, RECORD_ARROW.field(4).type)]
+    )
+    cleaned = (
+        clean(pa.concat_tables([whole[:cut], whole[cut:]]), ZoneInfo(zone)).sort_by("offset").to_pylist()
+    )
+    latest = pa.scalar(LATEST_KAFKA_TIME, RECORD_ARROW.field(4).type).value
+    for (value, time), row in zip(batch, cleaned, strict=True):
+        kafka_time = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=min(time, latest))
+        assert row["kafka_time"] == kafka_time
+        found = {name: row[name] for name in FIELD_NAMES} if row["rejection"] is None else row["rejection"]
+        try:
+            expected: object = parse(value, kafka_time=kafka_time, zone=ZoneInfo(zone))
+        except Refused as refusal:
+            expected = refusal.rejection.value
+        assert found == expected
 
 
 def test_damaged_messages_are_usable_only_where_python_reads_the_same() -> None:
