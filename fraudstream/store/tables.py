@@ -124,51 +124,37 @@ user_history = Table(
     **_OPTIONS,
 )
 
-# Missing names are '' here (a primary key has no NULL; a cleaned name is never empty).
-rollup_hourly = Table(
-    "rollup_hourly",
-    metadata,
-    Column("hour", DATETIME(), primary_key=True),
-    _field("Location", primary_key=True),
-    _field("Device", primary_key=True),
-    _field("Merchant", primary_key=True),
-    _yes_no("Is_Fraud", primary_key=True),
-    Column("transactions", BigInteger, nullable=False),
-    Column("amount", DECIMAL(30, 2), nullable=False),
-    **_OPTIONS,
-)
-
 HOURS_OF_DAY = tuple(f"h{hour:02}" for hour in range(24))
 
-# The same by the day, with the number of transactions in each hour of it: h00 to h23.
-rollup_daily = Table(
-    "rollup_daily",
-    metadata,
-    Column("day", Date, primary_key=True),
-    _field("Location", primary_key=True),
-    _field("Device", primary_key=True),
-    _field("Merchant", primary_key=True),
-    _yes_no("Is_Fraud", primary_key=True),
-    Column("transactions", BigInteger, nullable=False),
-    Column("amount", DECIMAL(30, 2), nullable=False),
-    *(Column(hour, Integer, nullable=False, server_default="0") for hour in HOURS_OF_DAY),
-    **_OPTIONS,
-)
 
-# The same by the month (its first day) and the weekday, 0 for Monday.
-rollup_monthly = Table(
+def _rollup(name: str, *when: Column[Any], by_hour: bool) -> Table:
+    """What is counted at that time; `by_hour`: also the transactions in each hour of the day, h00 to h23.
+
+    Missing names are '' here (a primary key has no NULL; a cleaned name is never empty).
+    """
+    hours = HOURS_OF_DAY if by_hour else ()
+    return Table(
+        name,
+        metadata,
+        *when,
+        _field("Location", primary_key=True),
+        _field("Device", primary_key=True),
+        _field("Merchant", primary_key=True),
+        _yes_no("Is_Fraud", primary_key=True),
+        Column("transactions", BigInteger, nullable=False),
+        Column("amount", DECIMAL(30, 2), nullable=False),
+        *(Column(hour, Integer, nullable=False, server_default="0") for hour in hours),
+        **_OPTIONS,
+    )
+
+
+rollup_hourly = _rollup("rollup_hourly", Column("hour", DATETIME(), primary_key=True), by_hour=False)
+rollup_daily = _rollup("rollup_daily", Column("day", Date, primary_key=True), by_hour=True)
+rollup_monthly = _rollup(
     "rollup_monthly",
-    metadata,
-    Column("month", Date, primary_key=True),
-    Column("weekday", SmallInteger, primary_key=True, autoincrement=False),
-    _field("Location", primary_key=True),
-    _field("Device", primary_key=True),
-    _field("Merchant", primary_key=True),
-    _yes_no("Is_Fraud", primary_key=True),
-    Column("transactions", BigInteger, nullable=False),
-    Column("amount", DECIMAL(30, 2), nullable=False),
-    *(Column(hour, Integer, nullable=False, server_default="0") for hour in HOURS_OF_DAY),
-    **_OPTIONS,
+    Column("month", Date, primary_key=True),  # its first day
+    Column("weekday", SmallInteger, primary_key=True, autoincrement=False),  # 0 is Monday
+    by_hour=True,
 )
 
 pipeline_totals = Table(
