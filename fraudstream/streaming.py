@@ -135,8 +135,6 @@ def build_session(
         "spark.sql.shuffle.partitions": str((os.cpu_count() or 2) if local else partitions),
         "spark.sql.adaptive.enabled": "false",
         "spark.sql.execution.arrow.maxRecordsPerBatch": "1000000",
-        # There is nothing to fuse, and a batch would wait for Spark to find that out.
-        "spark.sql.codegen.wholeStage": "false",
         "spark.sql.streaming.checkpointFileManagerClass": _RENAME_BASED,
         "spark.ui.showConsoleProgress": "false",
     }
