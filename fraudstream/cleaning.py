@@ -37,19 +37,23 @@ from fraudstream.schema import (
 # The seven fields in their order, texts without escapes. An amount has at most two places, a time seconds and
 # no offset, and its day is not the 29th of February.
 _SPACE = r"[ \t\n\r]*"
-_TEXT = r'(?:"(?P<{name}>[^"\\\x00-\x1f]*)"|null)'
-_NUMBER = r"(?:0|[1-9][0-9]{{0,11}})(?:\.[0-9]{{1,2}})?"
-_AMOUNT = rf'(?P<{{name}}>"{_NUMBER}"|{_NUMBER})'
+_TEXT = r'[^"\\\x00-\x1f]*'
+_NUMBER = r"(?:0|[1-9][0-9]{0,11})(?:\.[0-9]{1,2})?"
 _DAY = "(?:0[1-9]|1[0-2])-(?:0[1-9]|1[0-9]|2[0-8])|(?:0[13-9]|1[0-2])-(?:29|30)|(?:0[13578]|1[02])-31"
-_TIME = rf'"(?P<{{name}}>[0-9]{{{{4}}}}-(?:{_DAY})[ T](?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9])"'
+_TIME = rf"[0-9]{{4}}-(?:{_DAY})[ T](?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]"
+
+
+def _usual_value(name: str) -> str:
+    """A pattern with a group of the field's name."""
+    if name == "Amount":
+        return rf'(?P<{name}>"{_NUMBER}"|{_NUMBER})'
+    if name == "Time":
+        return rf'"(?P<{name}>{_TIME})"'
+    return rf'(?:"(?P<{name}>{_TEXT})"|null)'
 
 
 def _usual_form() -> str:
-    values = {"Amount": _AMOUNT, "Time": _TIME}
-    pairs = [
-        f'{_SPACE}"{name}"{_SPACE}:{_SPACE}{values.get(name, _TEXT).format(name=name)}{_SPACE}'
-        for name in FIELD_NAMES
-    ]
+    pairs = (f'{_SPACE}"{name}"{_SPACE}:{_SPACE}{_usual_value(name)}{_SPACE}' for name in FIELD_NAMES)
     return rf"\A{_SPACE}\{{{','.join(pairs)}\}}{_SPACE}\z"
 
 

@@ -90,17 +90,20 @@ def _flat_object(text: str) -> _Object:
         document, end = _DECODER.raw_decode(text)
     except (ValueError, RecursionError):
         raise Refused(Rejection.NOT_JSON) from None
-    if _depth(document) > _DEEPEST:
+    has_rest = end < len(text)
+    if not _is_flat(document):
+        if has_rest or _depth(document) > _DEEPEST:
+            raise Refused(Rejection.NOT_JSON)
+        raise Refused(Rejection.NESTED_VALUE if isinstance(document, _Object) else Rejection.NOT_AN_OBJECT)
+    if not _is_text(document):
         raise Refused(Rejection.NOT_JSON)
-    is_object = isinstance(document, _Object)
-    is_flat = is_object and not any(isinstance(given, list) for _, given in document)
-    if is_flat and not _is_text(document):
-        raise Refused(Rejection.NOT_JSON)
-    if end < len(text):
-        raise Refused(Rejection.TEXT_AFTER_OBJECT if is_flat else Rejection.NOT_JSON)
-    if not is_flat:
-        raise Refused(Rejection.NESTED_VALUE if is_object else Rejection.NOT_AN_OBJECT)
+    if has_rest:
+        raise Refused(Rejection.TEXT_AFTER_OBJECT)
     return document
+
+
+def _is_flat(document: Any) -> bool:
+    return isinstance(document, _Object) and not any(isinstance(given, list) for _, given in document)
 
 
 def _depth(document: Any) -> int:
