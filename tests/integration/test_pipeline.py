@@ -31,6 +31,9 @@ from fraudstream.stack import Stack
 from fraudstream.store.engine import make_engine
 from fraudstream.store.migrate import migrate
 from fraudstream.store.progress import Progress, read_progress
+from fraudstream.streaming import FEW
+from tests.support.fuzz import Message
+from tests.support.fuzz_run import send_all
 from tests.support.jobs import run_script, running_job
 from tests.support.oracle import expected_of_csv, stored_rows, usable_transactions
 from tests.support.waiting import wait_until
@@ -180,6 +183,27 @@ GARBAGE: list[tuple[bytes | None, str]] = [
 def message(transaction_id: str, user: str, amount: object = "10.00", **more: object) -> bytes:
     fields = {"Location": "Cairo", "Time": "2025-01-01 10:00:00", "Device": "iOS", "Merchant": "Amazon"}
     return orjson.dumps({"TransactionID": transaction_id, "UserID": user, "Amount": amount, **fields, **more})
+
+
+def test_times_are_in_the_zone_of_the_setting_whether_few_or_many_wait(
+    database: str, topic: str, settings_env: dict[str, str], tmp_path: Path
+) -> None:
+    environment = {**settings_env, "MODEL_DIR": str(tmp_path), "TZ": "Africa/Cairo"}
+    engine, log = make_engine(make_url(database)), tmp_path / "job.log"
+    migrate(engine)
+
+    def send(numbers: range) -> None:
+        values = [message(f"T{n}", "U", Time="2025-07-02T03:04:05Z") for n in numbers]
+        send_all(environment["KAFKA_BOOTSTRAP_SERVERS"], topic, [Message(b"U", value) for value in values])
+
+    send(range(FEW + 1))
+    with running_job(environment, log, "--no-alerts"):
+        wait_for_records(engine, topic, FEW + 1, log)
+        send(range(FEW + 1, FEW + 2))
+        wait_for_records(engine, topic, FEW + 2, log)
+    assert query(engine, "SELECT CAST(`Time` AS CHAR), COUNT(*) FROM clean_data GROUP BY 1") == [
+        ("2025-07-02 06:04:05", FEW + 2)
+    ]
 
 
 def test_garbage_and_a_sudden_death_lose_and_double_nothing(
