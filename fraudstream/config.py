@@ -72,7 +72,7 @@ class Settings(BaseSettings):
 
     tz: str = "UTC"
     spark_master: str = "local[*]"
-    spark_driver_memory: str = Field("768m", pattern=r"^\d+[mg]$")
+    spark_driver_memory: str = Field("640m", pattern=r"^\d+[mg]$")
     trigger_interval_seconds: float = Field(0, ge=0, allow_inf_nan=False)
     max_records_per_batch: int = Field(50_000, ge=1)
     model_dir: Path = PROJECT_DIR / "model_output"

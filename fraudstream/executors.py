@@ -63,6 +63,8 @@ class PartitionWork:
         cleaned = [table for batch in batches for table in _unpacked(batch["packed"])]
         if cleaned:
             yield _as_rows({0: self.judged(pa.concat_tables(cleaned))})
+        del cleaned
+        pa.default_memory_pool().release_unused()  # the worker lives on, and the driver is what works next
 
     def judged(self, cleaned: pa.Table) -> pa.Table:
         """Rows of CLEANED_ARROW, all that the batch has of their users -> rows of JUDGED_ARROW."""

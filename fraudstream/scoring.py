@@ -174,10 +174,14 @@ def _reasons(features: NDArray[np.float64], scores: NDArray[np.float64], judge: 
     return [reasons.to_json(found[row]) if row in found else None for row in range(len(features))]
 
 
-def with_outcome(judged: pa.Table, outcome: Outcome, columns: list[str] | None = None) -> pa.Table:
-    """Of rows of JUDGED_ARROW those with the outcome; all columns of them, or these."""
-    wanted = judged if columns is None else judged.select(columns)
-    return wanted.filter(pc.equal(judged["outcome"], outcome.value))
+def with_outcome(judged: pa.Table, outcome: Outcome) -> pa.Table:
+    """Of rows of JUDGED_ARROW those with the outcome."""
+    return judged.filter(pc.equal(judged["outcome"], outcome.value))
+
+
+def by_outcome(judged: pa.Table) -> dict[Outcome, pa.Table]:
+    """Rows of JUDGED_ARROW apart, each once."""
+    return {outcome: with_outcome(judged, outcome) for outcome in Outcome}
 
 
 def _unjudged(rows: pa.Table, outcome: Outcome) -> pa.Table:

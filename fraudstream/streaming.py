@@ -54,7 +54,7 @@ from fraudstream.merchant_risk import Outcomes
 from fraudstream.model_store import ModelError
 from fraudstream.pending_commit import PendingCommit
 from fraudstream.rules import load_rules
-from fraudstream.scoring import Claims, Judge
+from fraudstream.scoring import Claims, Judge, by_outcome
 from fraudstream.store.commit import Batch, BatchCounts, commit_batch
 from fraudstream.store.engine import ANSWER_WITHIN_S, make_engine
 from fraudstream.store.errors import Permanent, permanent_cause, permanent_cause_on_executors
@@ -357,18 +357,19 @@ class Job:
             return
         same_topic.require()
         clock.lap("topic")
+        rows = by_outcome(judged)
         batch = Batch(
             topic=self._config.topic,
             topic_id=same_topic.topic_id,
             expected_offsets=self._reached,
-            rows=judged,
+            rows=rows,
             model_version=self._model.version,
             started_at=started_at,
             latest_offsets=latest.current(),
             stage_ms=clock.laps_ms,
         )
         self._reached = batch.reached
-        self._last_batch = Uncommitted.of(judged)
+        self._last_batch = Uncommitted.of(rows)
         self._commit.begin(partial(self._write, writer, batch, clock))
 
     def _take_uncommitted(self) -> Uncommitted:
@@ -392,6 +393,7 @@ class Job:
 
     def _judge_on_executors(self, records: DataFrame, before: Uncommitted) -> pa.Table:
         """The same, where there are many."""
+        pa.default_memory_pool().release_unused()  # the batch before was as large
         cleaning = CleaningWork(self._config.zone, shares_a_batch(self._session))
         with on_executors(self._session, before) as sent:
             judging = self._work(sent)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import pyarrow as pa
@@ -9,7 +10,7 @@ import pyarrow.compute as pc
 
 from fraudstream.features import FindHistories
 from fraudstream.schema import FIELD_NAMES, JUDGED_ARROW, Outcome
-from fraudstream.scoring import FindStored, Values, with_outcome
+from fraudstream.scoring import FindStored, Values, by_outcome
 
 _TRANSACTION = list(FIELD_NAMES)
 _HISTORY = ["UserID", "history"]
@@ -27,16 +28,16 @@ class Uncommitted:
     histories: pa.Table
 
     @staticmethod
-    def of(judged: pa.Table) -> Uncommitted:
-        """What a batch adds: from rows of JUDGED_ARROW."""
+    def of(rows: Mapping[Outcome, pa.Table]) -> Uncommitted:
+        """What a batch adds: of its rows of JUDGED_ARROW columns, not copies."""
         return Uncommitted(
-            with_outcome(judged, Outcome.STORED, _TRANSACTION),
-            with_outcome(judged, Outcome.HISTORY, _HISTORY),
+            rows[Outcome.STORED].select(_TRANSACTION),
+            rows[Outcome.HISTORY].select(_HISTORY),
         )
 
     @staticmethod
     def nothing() -> Uncommitted:
-        return Uncommitted.of(JUDGED_ARROW.empty_table())
+        return Uncommitted.of(by_outcome(JUDGED_ARROW.empty_table()))
 
     def without_histories(self) -> Uncommitted:
         """The transactions alone: little to keep, once the batch is committed."""

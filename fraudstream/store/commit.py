@@ -16,7 +16,6 @@ from sqlalchemy import insert as plain_insert
 from sqlalchemy.dialects.mysql import Insert, insert
 
 from fraudstream.schema import FIELD_NAMES, Outcome
-from fraudstream.scoring import with_outcome
 from fraudstream.store.bulk import insert_rows
 from fraudstream.store.daily_counts import add_to_daily_counts, joined_codes
 from fraudstream.store.offsets import StoredOffsets, lock_offsets, move_offsets
@@ -32,27 +31,32 @@ from fraudstream.store.tables import (
 
 METRICS_KEPT = timedelta(days=7)
 _VERDICT = ("Is_Fraud", "score", "reasons", "features")
-_POSITION = ("partition_id", "offset", "kafka_time")
+_POSITION = ["partition_id", "offset", "kafka_time"]
 
 
 @dataclass(frozen=True)
 class Batch:
-    """A judged micro-batch: rows of JUDGED_ARROW, and where the batch before it left the offsets."""
+    """A judged micro-batch: rows of JUDGED_ARROW, apart, and where the batch before it left the offsets."""
 
     topic: str
     topic_id: str
     expected_offsets: StoredOffsets
-    rows: pa.Table
+    rows: Mapping[Outcome, pa.Table]
     model_version: str | None
     started_at: datetime
     latest_offsets: Mapping[int, int] = field(default_factory=dict)
     stage_ms: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def records(self) -> pa.Table:
+        """Of each of the batch's records: partition, offset, time."""
+        of_records = (self.rows[outcome] for outcome in Outcome if outcome is not Outcome.HISTORY)
+        return pa.concat_tables(rows.select(_POSITION) for rows in of_records)
+
     @cached_property
     def moved(self) -> dict[int, int]:
         """Partition -> the offset behind the last record that the batch holds of it."""
-        records = self.rows.filter(pc.is_valid(self.rows["offset"]))
-        last = records.group_by("partition_id").aggregate([("offset", "max")])
+        last = self.records.group_by("partition_id").aggregate([("offset", "max")])
         return {row["partition_id"]: row["offset_max"] + 1 for row in last.to_pylist()}
 
     @property
@@ -85,7 +89,7 @@ def commit_batch(connection: Connection, batch: Batch) -> BatchCounts:
     started = time.perf_counter()
     lock_offsets(connection, batch.topic, batch.expected_offsets)
     now: datetime = connection.execute(text("SELECT UTC_TIMESTAMP(6)")).scalar_one()
-    rows = _by_outcome(batch.rows)
+    rows = batch.rows
     lag = batch.reached.behind(batch.latest_offsets)
     counts = _count(rows, lag)
     _insert_transactions(connection, rows[Outcome.STORED], batch, now)
@@ -99,10 +103,6 @@ def commit_batch(connection: Connection, batch: Batch) -> BatchCounts:
     _insert_metrics(connection, batch, counts, lag, now, written_ms)
     move_offsets(connection, batch.topic, batch.topic_id, batch.moved)
     return counts
-
-
-def _by_outcome(rows: pa.Table) -> dict[Outcome, pa.Table]:
-    return {outcome: with_outcome(rows, outcome) for outcome in Outcome}
 
 
 def _count(rows: Mapping[Outcome, pa.Table], lag: Mapping[int, int]) -> BatchCounts:
@@ -185,16 +185,15 @@ def _insert_metrics(
             lag=counts.lag,
             lag_by_partition=_json({str(partition): behind for partition, behind in lag.items()}),
             stage_ms=_json({stage: round(ms, 1) for stage, ms in stages.items()}),
-            latency_ms=_json(_latency_ms(batch.rows, now)),
+            latency_ms=_json(_latency_ms(batch.records["kafka_time"], now)),
             model_version=batch.model_version,
         )
     )
     connection.execute(delete(batch_metrics).where(batch_metrics.c.committed_at < now - METRICS_KEPT))
 
 
-def _latency_ms(rows: pa.Table, now: datetime) -> dict[str, float]:
+def _latency_ms(times: pa.ChunkedArray, now: datetime) -> dict[str, float]:
     """Produced -> committed, by the records' Kafka timestamps: milliseconds, percentiles over the batch."""
-    times = rows["kafka_time"].drop_null()
     if len(times) == 0:
         return {}
     produced_us = times.cast(pa.timestamp("us")).cast(pa.int64())

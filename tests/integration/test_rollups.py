@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import Engine, text
 
 from fraudstream.schema import CITIES, JUDGED_ARROW, Outcome
+from fraudstream.scoring import by_outcome
 from fraudstream.store.commit import Batch, commit_batch
 from fraudstream.store.migrate import migrate
 from fraudstream.store.offsets import read_offsets
@@ -79,7 +80,7 @@ def commit(engine: Engine, rows: list[dict[str, object]], model_version: str | N
             TOPIC,
             TOPIC_ID,
             read_offsets(connection, TOPIC),
-            pa.Table.from_pylist(rows, JUDGED_ARROW),
+            by_outcome(pa.Table.from_pylist(rows, JUDGED_ARROW)),
             model_version,
             datetime.now(UTC),
         )

@@ -17,7 +17,7 @@ from fraudstream.features import FindHistories
 from fraudstream.merchant_risk import no_outcomes
 from fraudstream.rules import load_rules
 from fraudstream.schema import CLEANED_ARROW, FIELD_NAMES, Outcome
-from fraudstream.scoring import FindStored, Judge, Known, judge_partition
+from fraudstream.scoring import FindStored, Judge, Known, by_outcome, judge_partition
 from fraudstream.uncommitted import Uncommitted
 
 NOON = datetime.fromisoformat("2025-01-02 12:00:00")
@@ -82,7 +82,7 @@ def test_it_makes_no_difference_what_the_database_shows_of_the_batch_before(
     after_two = Database(one, two)
     three = judge(batch(third, 20), after_two.find_stored, after_two.find_histories)
 
-    before = Uncommitted.of(two)
+    before = Uncommitted.of(by_outcome(two))
     for shown in (after_one, after_two):
         found = judge(
             batch(third, 20),
@@ -100,7 +100,7 @@ def test_the_database_is_asked_for_the_rest_only() -> None:
         return {}
 
     rows = [{"TransactionID": f"T{n}", "UserID": f"U{n}", "Amount": 1, "Time": NOON} for n in (1, 2)]
-    before = Uncommitted.of(judge(batch(rows, 0), lambda _ids: {}, lambda _users: {}))
+    before = Uncommitted.of(by_outcome(judge(batch(rows, 0), lambda _ids: {}, lambda _users: {})))
     assert before.find_stored(["T1", "T3"], otherwise=find).keys() == {"T1"}
     assert before.find_histories(["U2", "U9"], otherwise=find).keys() == {"U2"}
     assert asked == [["T3"], ["U9"]]
@@ -113,6 +113,6 @@ def test_what_was_not_stored_is_not_there(outcome: Outcome) -> None:
     stored = ("T1", "U1", Decimal("1.00"), "Cairo", NOON, None, None)
     judged = judge(batch(rows, 0), lambda _ids: {"T1": stored}, lambda _users: {})
     assert pc.equal(judged["outcome"], outcome.value).to_pylist() == [True]
-    nothing = Uncommitted.of(judged)
+    nothing = Uncommitted.of(by_outcome(judged))
     assert len(nothing.transactions) == len(nothing.histories) == 0
     assert nothing.find_stored(["T1"], otherwise=lambda _ids: {"T1": stored}) == {"T1": stored}
