@@ -19,6 +19,8 @@ from fraudstream.store.tables import kafka_offsets
 
 _OFFSETS_EVERY_S = 0.005
 _MEMORY_EVERY_S = 2.0
+# Younger ones may just be forked: until it runs its own program, such a process shows its parent's memory again.
+_FORKED_S = 1.0
 
 
 class Repeatedly(AbstractContextManager["Repeatedly"]):
@@ -109,5 +111,6 @@ def _tree_mib(root: psutil.Process) -> float:
     with suppress(psutil.NoSuchProcess):
         for process in (root, *root.children(recursive=True)):
             with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                total += process.memory_full_info().pss
+                if time.time() - process.create_time() > _FORKED_S:
+                    total += process.memory_full_info().pss
     return total / 2**20
