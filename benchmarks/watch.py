@@ -19,7 +19,7 @@ from fraudstream.store.tables import kafka_offsets
 
 _OFFSETS_EVERY_S = 0.005
 _MEMORY_EVERY_S = 2.0
-# Younger ones may just be forked: until it runs its own program, such a process shows its parent's memory again.
+# Younger ones may just be forked: until it runs its own program, such a process shows its parent's memory.
 _FORKED_S = 1.0
 
 
