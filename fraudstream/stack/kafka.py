@@ -20,7 +20,7 @@ from fraudstream.stack.ports import HOST, is_free
 from fraudstream.stack.processes import run_to_end
 
 _TEMPLATES = Path(__file__).with_name("templates")
-_HEAP = "-Xmx512m"
+_HEAP = "-Xmx256m"
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ are read that these name.
 
 from __future__ import annotations
 
+from calendar import monthrange
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -25,6 +26,7 @@ from sqlalchemy import (
     case,
     false,
     func,
+    literal_column,
     or_,
     select,
 )
@@ -325,6 +327,12 @@ def _sums(table: Table) -> Sequence[ColumnElement[Any]]:
     return func.sum(table.c.transactions).label("transactions"), flagged.label("flagged")
 
 
+def _sums_by_hour(table: Table) -> Iterable[ColumnElement[Any]]:
+    """Whole numbers as floats, exact up to 2**53: servers add decimals, their type for a sum of integers, up
+    in three times the time."""
+    return (func.sum(table.c[hour] * literal_column("1e0")).label(hour) for hour in HOURS_OF_DAY)
+
+
 def _named(table: Table, chosen: Filter) -> Iterable[ColumnElement[bool]]:
     return (table.c[column] == name for column, name in chosen.names().items())
 
@@ -369,7 +377,7 @@ def _hours_of_day(
 ) -> pd.DataFrame:
     """The key, hour (of the day), transactions, flagged for a part of a period, those with transactions."""
     statement = (
-        select(key, table.c.Is_Fraud, *(func.sum(table.c[hour]).label(hour) for hour in HOURS_OF_DAY))
+        select(key, table.c.Is_Fraud, *_sums_by_hour(table))
         .where(when, *_named(table, chosen))
         .group_by(key, table.c.Is_Fraud)
     )
@@ -394,10 +402,10 @@ def _added_up(parts: Sequence[pd.DataFrame], key: list[str], sums: Sequence[str]
 def _newest_hours(connection: Connection, period: Period, chosen: Filter, rows: int) -> list[datetime]:
     """The newest hours of the period that hold `rows` of the chosen transactions together, or all of them."""
     hours: list[datetime] = []
-    since = _month_that_reaches(connection, period, chosen, rows)
+    months = _months_that_reach(connection, period, chosen, rows)
     for days in (_USUALLY_ENOUGH_DAYS, rows):
         hours, found = [], 0
-        for hour, transactions in _hours_of_last_days(connection, period, since, chosen, days):
+        for hour, transactions in _hours_of_last_days(connection, period, months, chosen, days):
             hours.append(hour)
             found += transactions
             if found >= rows:
@@ -405,13 +413,13 @@ def _newest_hours(connection: Connection, period: Period, chosen: Filter, rows: 
     return hours
 
 
-def _month_that_reaches(connection: Connection, period: Period, chosen: Filter, rows: int) -> date:
-    """From this day on the period has so many of the chosen transactions; else the period's first day."""
+def _months_that_reach(connection: Connection, period: Period, chosen: Filter, rows: int) -> list[date]:
+    """The newest months with so many of the chosen transactions, or all; their first days, newest first."""
     month = rollup_monthly.c.month
     statement = (
         select(month, func.sum(rollup_monthly.c.transactions))
         .where(
-            month >= period.start.date(),
+            month >= period.start.date().replace(day=1),
             month <= period.end.date(),
             *_named(rollup_monthly, chosen),
             *_flagged_only(rollup_monthly, chosen),
@@ -419,25 +427,29 @@ def _month_that_reaches(connection: Connection, period: Period, chosen: Filter, 
         .group_by(month)
         .order_by(month.desc())
     )
+    months: list[date] = []
     found = 0
-    # Without the newest month: the period may end in it, before what is counted there.
-    for each, transactions in connection.execute(statement).all()[1:]:
-        found += int(transactions)
+    for each, transactions in connection.execute(statement).all():
+        # Without the newest month: the period may end in it, before what is counted there.
+        found += int(transactions) if months else 0
+        months.append(each)
         if found >= rows:
-            return each
-    return period.start.date()
+            break
+    return months
 
 
 def _hours_of_last_days(
-    connection: Connection, period: Period, since: date, chosen: Filter, days: int
+    connection: Connection, period: Period, months: Sequence[date], chosen: Filter, days: int
 ) -> Iterator[tuple[datetime, int]]:
-    """Hours of the period with chosen transactions and how many, newest first, of at most so many days."""
+    """Hours of the period with chosen transactions and how many, newest first, of at most so many days of
+    these months."""
     day = rollup_daily.c.day
+    within = [each for month in months for each in _days_of(month)]
     statement = (
-        select(day, *(func.sum(rollup_daily.c[hour]) for hour in HOURS_OF_DAY))
+        select(day, *_sums_by_hour(rollup_daily))
         .where(
-            day >= since,
-            day <= period.end.date(),
+            # One by one, so that names behind the day in the key are looked up, not sought in years of rows.
+            day.in_([each for each in within if period.start.date() <= each <= period.end.date()]),
             *_named(rollup_daily, chosen),
             *_flagged_only(rollup_daily, chosen),
         )
@@ -450,6 +462,10 @@ def _hours_of_last_days(
             start = _hour_of(each, hour)
             if transactions and period.start <= start < period.end:
                 yield start, int(transactions)
+
+
+def _days_of(month: date) -> list[date]:
+    return [month.replace(day=1 + number) for number in range(monthrange(month.year, month.month)[1])]
 
 
 def _hour_of(day: Any, hour: int) -> datetime:
