@@ -74,6 +74,7 @@ _LOG4J = Path(__file__).with_name("log4j2.properties")
 _RENAME_BASED = "org.apache.spark.sql.execution.streaming.checkpointing.FileSystemBasedCheckpointFileManager"
 # Hadoop runs chmod for each file it makes, and for its checksum's file again; the checkpoint needs neither.
 _NO_CHECKSUMS = "org.apache.hadoop.fs.RawLocalFileSystem"
+_WORKERS_FORK_FROM = "fraudstream.executor_daemon"
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 1.0, 30.0
 _POLL_S = 0.2
 # So many records are judged sooner in one process than spread over the executors.
@@ -141,6 +142,8 @@ def build_session(
         "spark.sql.streaming.checkpointFileManagerClass": _RENAME_BASED,
         "spark.ui.showConsoleProgress": "false",
     }
+    if local:  # here the imports would compete with all other work for the same cores
+        options["spark.python.daemon.module"] = _WORKERS_FORK_FROM
     builder = SparkSession.builder.master(master).appName("fraudstream")
     for name, value in options.items():
         builder = builder.config(name, value)

@@ -48,6 +48,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
     **dict.fromkeys(EDGES, PURE | {"schema"}),
     "alerting": PURE | {"schema", "alerts", "store"},
     "executors": PURE | {"schema"},
+    "executor_daemon": {"executors", "store"},
     "pending_commit": frozenset(),
     "streaming": PURE | EDGES | {"schema", "executors", "pending_commit"},
     "rehearsal": PURE | EDGES | {"schema", "config", "executors", "streaming"},
@@ -76,7 +77,7 @@ MAY_IMPORT: dict[str, frozenset[str]] = {
 
 # Library -> the parts, or modules where a dot is in it, that alone may import it.
 ONLY_IN: dict[str, frozenset[str]] = {
-    "pyspark": frozenset({"executors", "streaming"}),
+    "pyspark": frozenset({"executor_daemon", "executors", "streaming"}),
     "py4j": frozenset({"streaming"}),
     "streamlit": frozenset({"dashboard"}),
     "smtplib": frozenset({"alerts.smtp"}),
