@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import orjson
 import pandas as pd
+import psutil
 import pytest
 from kafka import KafkaProducer
 from sqlalchemy import Engine, text
@@ -28,14 +29,13 @@ from fraudstream.merchant_risk import no_outcomes
 from fraudstream.model_store import load
 from fraudstream.rules import load_rules
 from fraudstream.stack import Stack
-from fraudstream.store.engine import make_engine
-from fraudstream.store.migrate import migrate
 from fraudstream.store.progress import Progress, read_progress
 from fraudstream.streaming import FEW
 from tests.support.fuzz import Message
 from tests.support.fuzz_run import send_all
 from tests.support.jobs import run_script, running_job
 from tests.support.oracle import expected_of_csv, stored_rows, usable_transactions
+from tests.support.undisturbed import open_tables
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(280)
@@ -104,8 +104,7 @@ def test_the_committed_csv_arrives_as_the_oracle_says(
 ) -> None:
     recipient = f"{topic}@example.org"
     environment = {**settings_env, "RECEIVER_EMAIL": recipient, "ALERT_COOLDOWN_SECONDS": "0"}
-    engine, log = make_engine(make_url(database)), tmp_path / "job.log"
-    migrate(engine)
+    engine, log = open_tables(database), tmp_path / "job.log"
     expected = expected_of_csv(TRANSACTIONS_CSV)
     with running_job(environment, log):
         sent = run_script("producer_from_csv.py", "--rate", "0", environment=environment)
@@ -189,8 +188,7 @@ def test_times_are_in_the_zone_of_the_setting_whether_few_or_many_wait(
     database: str, topic: str, settings_env: dict[str, str], tmp_path: Path
 ) -> None:
     environment = {**settings_env, "MODEL_DIR": str(tmp_path), "TZ": "Africa/Cairo"}
-    engine, log = make_engine(make_url(database)), tmp_path / "job.log"
-    migrate(engine)
+    engine, log = open_tables(database), tmp_path / "job.log"
 
     def send(numbers: range) -> None:
         values = [message(f"T{n}", "U", Time="2025-07-02T03:04:05Z") for n in numbers]
@@ -206,12 +204,28 @@ def test_times_are_in_the_zone_of_the_setting_whether_few_or_many_wait(
     ]
 
 
+def test_python_workers_are_forked_from_a_process_that_has_their_libraries(
+    database: str, settings_env: dict[str, str], tmp_path: Path
+) -> None:
+    environment = {**settings_env, "MODEL_DIR": str(tmp_path), "MYSQL_URL": database}
+    log = tmp_path / "job.log"
+    with running_job(environment, log, "--no-alerts") as job:
+        wait_until(lambda: "Streaming started" in log.read_text(), timeout=90, describe="the job is warm")
+        workers = [
+            each
+            for each in psutil.Process(job.pid).children(recursive=True)
+            if each.name().startswith("python")
+        ]
+        (origin,) = (each for each in workers if each.parent() not in workers)
+        assert len(workers) > 1, "the rehearsal needs workers"
+        assert any("llvmlite" in mapped.path for mapped in origin.memory_maps())
+
+
 def test_garbage_and_a_sudden_death_lose_and_double_nothing(
     database: str, topic: str, settings_env: dict[str, str], tmp_path: Path
 ) -> None:
     environment = {**settings_env, "MODEL_DIR": str(tmp_path), "MAX_RECORDS_PER_BATCH": "2000"}
-    engine, log = make_engine(make_url(database)), tmp_path / "job.log"
-    migrate(engine)
+    engine, log = open_tables(database), tmp_path / "job.log"
     expected = expected_of_csv(TRANSACTIONS_CSV)
     csv_sent = run_script("producer_from_csv.py", "--rate", "0", environment=environment)
     assert csv_sent.returncode == 0, csv_sent.stderr

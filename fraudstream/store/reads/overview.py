@@ -328,8 +328,10 @@ def _sums(table: Table) -> Sequence[ColumnElement[Any]]:
 
 
 def _sums_by_hour(table: Table) -> Iterable[ColumnElement[Any]]:
-    """Whole numbers as floats, exact up to 2**53: servers add decimals, their type for a sum of integers, up
-    in three times the time."""
+    """Of each hour of the day, whole numbers as floats, which are exact up to 2**53.
+
+    A sum of integers is a decimal in MySQL and MariaDB, and takes three times as long.
+    """
     return (func.sum(table.c[hour] * literal_column("1e0")).label(hour) for hour in HOURS_OF_DAY)
 
 
