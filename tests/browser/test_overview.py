@@ -54,8 +54,9 @@ def test_feed_is_the_newest_with_the_flagged_marked_and_why_and_leads_to_each(
     dashboard.toggle_fraud_only()
     frauds = filled.newest("Location = 'Cairo' AND Is_Fraud = 'YES'")
     dashboard.expect_column("feed", "Transaction", frauds[: len(in_view)])
-    assert set(dashboard.column("feed", "Flagged")) == {"flagged"}
-    for amount, why in zip(dashboard.column("feed", "Amount"), dashboard.column("feed", "Why"), strict=True):
+    feed = dashboard.columns("feed")
+    assert set(feed["Flagged"]) == {"flagged"}
+    for amount, why in zip(feed["Amount"], feed["Why"], strict=True):
         assert why == f"Amount {float(amount):,.2f} is over 2,000.00"
 
     dashboard.select_row("feed", 1)

@@ -24,6 +24,13 @@ REFRESH_MS = 10_000
 WITHIN_A_REFRESH_MS = REFRESH_MS + 15_000
 _STOP_S = 10
 ROW_PX = 33
+# One call for the whole table: between two, the grid may have been drawn anew.
+_CELLS_BY_COLUMN = """grids => grids.map(grid => Object.fromEntries(
+    [...grid.querySelectorAll("th")].map((heading, index) => [
+        heading.textContent,
+        [...grid.querySelectorAll(`td[aria-colindex='${index + 1}']`)].map(cell => cell.textContent),
+    ])
+))"""
 _PROBE = re.compile(r"127\.0\.0\.1:\d+/[a-z]+/_stcore/(health|host-config)$")
 
 
@@ -125,12 +132,26 @@ class Dashboard:
         """The grid's own table for screen readers; it has the rows that are in view."""
         return self.page.locator(f".st-key-{heading} table[role=grid]")
 
+    def columns(self, heading: str) -> dict[str, list[str]]:
+        """The cells of each column, of the rows in view, all of one moment (a grid may be drawn anew)."""
+        grids = self.table(heading).evaluate_all(_CELLS_BY_COLUMN)
+        cells: dict[str, list[str]] = grids[0] if grids else {}
+        return cells
+
     def column(self, heading: str, name: str) -> list[str]:
-        """The cells of a column, of the rows in view."""
-        grid = self.table(heading)
-        grid.locator("td").first.wait_for(state="attached")
-        index = grid.locator("th").all_text_contents().index(name) + 1
-        return grid.locator(f"td[aria-colindex='{index}']").all_text_contents()
+        """The cells of a column, of the rows in view, as soon as there are any."""
+        seen: list[str] = []
+
+        def has_cells() -> bool:
+            seen[:] = self.columns(heading).get(name, [])
+            return bool(seen)
+
+        wait_until(
+            has_cells,
+            timeout=WITHIN_A_REFRESH_MS / 1000,
+            describe=lambda: f"{heading} has cells in a column {name}; it has {self.columns(heading)}",
+        )
+        return seen
 
     def select_row(self, heading: str, row: int) -> None:
         """Tick the box in front of a row; the grid is drawn, so the box is found by its place."""
@@ -145,8 +166,8 @@ class Dashboard:
         seen: list[str] = []
 
         def shows_them() -> bool:
-            headings = self.table(heading).locator("th").all_text_contents()
-            seen[:] = self.column(heading, name) if name in headings else [f"no such column: {headings}"]
+            columns = self.columns(heading)
+            seen[:] = columns.get(name, [f"no such column: {list(columns)}"])
             return seen == cells
 
         wait_until(
