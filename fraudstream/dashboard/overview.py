@@ -13,9 +13,10 @@ from streamlit.elements.lib.column_types import ColumnConfig
 
 from fraudstream.dashboard import filters
 from fraudstream.dashboard.charts import present_palette, show_figure
-from fraudstream.dashboard.navigation import OVERVIEW, open_transaction
+from fraudstream.dashboard.navigation import OVERVIEW
 from fraudstream.dashboard.process import engine_of_this_process, settings_of_this_process
 from fraudstream.dashboard.refresh import REFRESH_S, problems_shown, show_updated_header
+from fraudstream.dashboard.tables import open_chosen
 from fraudstream.periods import Period, Recent
 from fraudstream.store.reads import overview as reads
 from fraudstream.views import overview as views
@@ -71,7 +72,7 @@ def counts_what(overview: reads.Overview, chosen: reads.Filter) -> str:
 
 def show_overview(overview: reads.Overview, chosen: reads.Filter) -> None:
     if overview.period is None or overview.counted is None:
-        show_kpis(reads.Totals(0, 0, Decimal(0), 0), None)
+        show_kpis(reads.Totals(0, 0, Decimal(0), 0, 0), None)
         st.info(views.NO_TRANSACTIONS)
         return
     covered = views.period_caption(overview.period, settings_of_this_process().tz)
@@ -202,8 +203,7 @@ def show_feed(transactions: pd.DataFrame, total: int, covered: str) -> None:
             key="feed_rows",
             alt="The newest transactions",
         )
-    for row in selected["selection"]["rows"]:
-        open_transaction(transactions["TransactionID"].iloc[row])
+    open_chosen("feed_rows", selected["selection"]["rows"], transactions["TransactionID"].tolist())
 
 
 def feed_columns(transactions: pd.DataFrame) -> dict[str, ColumnConfig]:

@@ -174,5 +174,8 @@ def _show_earlier_alerts(case: Case) -> None:
         st.text("There is no other alert of this user.")
         return
     show_transactions(
-        views.alerts_table(case.alerts), key="other_alerts", alt="The user's other alerts, the newest first"
+        views.alerts_table(case.alerts),
+        key="other_alerts",
+        of=case.transaction.transaction_id,
+        alt="The user's other alerts, the newest first",
     )

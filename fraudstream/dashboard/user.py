@@ -50,12 +50,16 @@ def _show(user: User) -> None:
         st.text("There is no alert of this user.")
     else:
         show_transactions(
-            views.alerts_table(user.alerts), key="user_alerts", alt="The user's alerts, the newest first"
+            views.alerts_table(user.alerts),
+            key="user_alerts",
+            of=user.user_id,
+            alt="The user's alerts, the newest first",
         )
     st.subheader(f"The last {LATEST_ROWS} transactions", anchor=False)
     show_transactions(
         views.history_table(user.history.frame).head(LATEST_ROWS),
         key="user_transactions",
+        of=user.user_id,
         alt="The user's last transactions, the newest first",
     )
 

@@ -73,6 +73,8 @@ class Counts(Protocol):
     def amount_at_risk(self) -> Decimal: ...
     @property
     def locations(self) -> int: ...
+    @property
+    def judged(self) -> int: ...
 
 
 def kpis(now: Counts, before: Counts | None) -> list[Kpi]:
@@ -95,8 +97,8 @@ def kpis(now: Counts, before: Counts | None) -> list[Kpi]:
         ),
         Kpi(
             "Fraud rate",
-            share(now.flagged, now.transactions),
-            "Frauds divided by total transactions; the change is in percentage points",
+            share(now.flagged, now.judged),
+            "Frauds divided by all transactions, flagged or not; the change is in percentage points",
             _change_of_share(now, then) if compared else None,
             _mood(round(_ratio(now), 4), round(_ratio(then), 4)),
         ),
@@ -416,7 +418,7 @@ def _difference(now: int, before: int) -> str:
 
 
 def _ratio(counts: Counts) -> float:
-    return counts.flagged / counts.transactions if counts.transactions else 0.0
+    return counts.flagged / counts.judged if counts.judged else 0.0
 
 
 def _mood(now: float | Decimal, before: float | Decimal) -> Mood:

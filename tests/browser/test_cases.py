@@ -208,6 +208,15 @@ def test_a_user_has_habits_alerts_and_a_way_to_each_transaction(
     assert grid is not None
     page.mouse.click(grid["x"] + 200, grid["y"] + 35 + 52)  # the second row
     expect(page).to_have_url(f"{filled.address}/transaction?id=older")
+    for found, other in (("older", "odd"), ("odd", "older")):  # and from each to the other one
+        expect(page.get_by_text(f"Transaction {found}")).to_be_visible()
+        dashboard.expect_column("other_alerts", "Transaction", [other])
+        table = page.locator(".st-key-other_alerts")
+        table.scroll_into_view_if_needed()
+        grid = table.bounding_box()
+        assert grid is not None
+        page.mouse.click(grid["x"] + 200, grid["y"] + 52)
+        expect(page).to_have_url(f"{filled.address}/transaction?id={other}")
 
 
 def test_what_is_not_there_is_named(filled: Filled, page: Page) -> None:

@@ -85,7 +85,11 @@ class Filled:
         rows = self.chosen(period, chosen)
         flagged = rows[rows["Is_Fraud"] == "YES"]
         return reads.Totals(
-            len(rows), len(flagged), sum(flagged["Amount"], Decimal(0)), rows["Location"].nunique()
+            transactions=len(rows),
+            flagged=len(flagged),
+            amount_at_risk=sum(flagged["Amount"], Decimal(0)),
+            locations=rows["Location"].nunique(),
+            judged=len(self.named(period, chosen)),
         )
 
 

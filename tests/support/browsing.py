@@ -118,6 +118,12 @@ class Dashboard:
         for name, value in values.items():
             expect(self.kpi(name.replace("_", " ").capitalize())).to_have_text(value, timeout=within_ms)
 
+    def expect_refresh(self) -> None:
+        """Wait until the page has just refreshed itself; the next time is REFRESH_MS away."""
+        updated = self.page.get_by_text("Updated 2").first
+        before = updated.text_content()
+        expect(updated).not_to_have_text(before or "", timeout=WITHIN_A_REFRESH_MS)
+
     def choose(self, what: str, label: str) -> None:
         self.page.get_by_role("combobox", name=what).click()
         self.page.get_by_role("option", name=label, exact=True).click()

@@ -17,17 +17,18 @@ class Filled:
     engine: Engine
     address: str
 
-    def kpis(self, where: str = "TRUE") -> dict[str, str]:
-        """The five numbers by plain SQL over `clean_data`, as they must read."""
+    def kpis(self, where: str = "TRUE", *, fraud_only: bool = False) -> dict[str, str]:
+        """The five numbers by plain SQL over `clean_data`, as they must read; the rate is always of all."""
+        location = "IF(Is_Fraud = 'YES', Location, NULL)" if fraud_only else "Location"
         statement = (
             "SELECT COUNT(*), COALESCE(SUM(Is_Fraud = 'YES'), 0), "
-            "COALESCE(SUM(IF(Is_Fraud = 'YES', Amount, 0)), 0), COUNT(DISTINCT Location) "
-            f"FROM clean_data WHERE {where}"
+            "COALESCE(SUM(IF(Is_Fraud = 'YES', Amount, 0)), 0), "
+            f"COUNT(DISTINCT {location}) FROM clean_data WHERE {where}"
         )
         with self.engine.connect() as connection:
             total, frauds, at_risk, locations = connection.execute(text(statement)).one()
         return {
-            "total_transactions": f"{total:,}",
+            "total_transactions": f"{frauds if fraud_only else total:,}",
             "frauds": f"{frauds:,}",
             "fraud_rate": f"{100 * frauds / total:.1f}%",
             "amount_at_risk": f"{at_risk:,.2f}",

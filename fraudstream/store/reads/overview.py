@@ -84,12 +84,17 @@ class Names:
 
 @dataclass(frozen=True)
 class Totals:
-    """`amount_at_risk` is the sum of the flagged amounts; a missing Location is not one of `locations`."""
+    """`amount_at_risk` is the sum of the flagged amounts; a missing Location is not one of `locations`.
+
+    `judged` is what a share is of: the transactions of the chosen names, flagged or not, whatever
+    `fraud_only` leaves of them.
+    """
 
     transactions: int
     flagged: int
     amount_at_risk: Decimal
     locations: int
+    judged: int
 
 
 @dataclass(frozen=True)
@@ -287,6 +292,7 @@ def _totals(by_location: pd.DataFrame, chosen: Filter) -> Totals:
         flagged=int(by_location["flagged"].sum()),
         amount_at_risk=sum(by_location["amount_at_risk"], Decimal(0)),
         locations=int(((counts > 0) & (by_location["name"] != "")).sum()),
+        judged=int(by_location["transactions"].sum()),
     )
 
 
