@@ -125,6 +125,9 @@ def _read(wanted: Wanted) -> Shown:
         opened = st.session_state.setdefault(_OPENED, last)
         pages: list[Place | None] = st.session_state.setdefault(_PAGES, [None])
         found = reads.read_queue(connection, wanted, up_to=opened, behind=pages[-1])
+        if found.rows.empty and len(pages) == 1 and opened < last:
+            opened = st.session_state[_OPENED] = last  # nothing is shown that newer ones could move
+            found = reads.read_queue(connection, wanted, up_to=opened)
         ids = found.rows["TransactionID"].tolist()
         chosen = _chosen(ids)
         row = found.rows[found.rows["TransactionID"] == chosen]
@@ -149,20 +152,23 @@ def _chosen(ids: list[str]) -> str | None:
 
 
 def _show_newer(newer: int) -> None:
-    if newer:
-        st.button(
-            views.newer_text(newer, reads.MOST_COUNTED),
-            key="show_newer",
-            icon=":material/arrow_upward:",
-            shortcut="N",
-            on_click=_open_queue,
-        )
+    """There also without any: what is below it would move when the first one came."""
+    st.button(
+        views.newer_text(newer, reads.MOST_COUNTED),
+        key="show_newer",
+        icon=":material/arrow_upward:",
+        shortcut="N",
+        disabled=newer == 0,
+        on_click=_open_queue,
+    )
 
 
 def _show_nothing(wanted: Wanted, shown: Shown) -> None:
     if not shown.any_alerts:
         st.info(views.NO_ALERTS, icon=":material/notifications_off:")
-    elif wanted == Wanted("new") and shown.queue.next is None and len(_pages()) == 1:
+    elif shown.queue.next is not None:
+        st.info(views.NONE_SO_FAR, icon=":material/filter_alt_off:")
+    elif wanted == Wanted("new") and len(_pages()) == 1:
         st.info(views.ALL_REVIEWED, icon=":material/task_alt:")
     else:
         st.info(views.NO_MATCH, icon=":material/filter_alt_off:")
@@ -211,9 +217,7 @@ def _show_export(wanted: Wanted) -> None:
 
     def content() -> bytes:
         with snapshot(engine) as connection:
-            return views.queue_csv(
-                reads.read_queue(connection, wanted, up_to=opened, rows=reads.EXPORTED_ROWS).rows
-            )
+            return views.queue_csv(reads.read_export(connection, wanted, up_to=opened))
 
     st.download_button(
         "CSV",
@@ -222,7 +226,8 @@ def _show_export(wanted: Wanted) -> None:
         mime="text/csv",
         icon=":material/download:",
         on_click="ignore",
-        help=f"The newest {reads.EXPORTED_ROWS:,} alerts of this choice, at most",
+        help=f"The newest {reads.EXPORTED_ROWS:,} alerts of this choice, at most, "
+        f"of the newest {reads.EXPORT_LOOKED_AT:,} of all",
     )
 
 
@@ -238,7 +243,7 @@ def _show_chosen(shown: Shown) -> None:
     with st.container(horizontal=True, gap="small"):
         navigation.link_to(navigation.TRANSACTION, "Transaction", id=row["TransactionID"])
         navigation.link_to(navigation.USER, "User", id=row["UserID"])
-    show_review(row["TransactionID"], shown.known, after=_after_review)
+    show_review(row["TransactionID"], shown.known, after_decision=_choose_next, after_undo=_choose)
 
 
 def _columns() -> dict[str, Any]:
@@ -291,10 +296,12 @@ def _step(by: int) -> None:
     st.session_state[_CHOSEN] = ids[min(max(at, 0), len(ids) - 1)]
 
 
-def _after_review(transaction_id: str) -> None:
-    """After a decision the next alert, after an undoing the one that it was about."""
-    ids, chosen = st.session_state.get(_IDS, []), st.session_state.get(_CHOSEN)
-    if transaction_id != chosen or chosen not in ids:
-        st.session_state[_CHOSEN] = transaction_id
-    else:
+def _choose(transaction_id: str) -> None:
+    st.session_state[_CHOSEN] = transaction_id
+
+
+def _choose_next(decided: str) -> None:
+    """The alert behind the one that was decided, or that one itself where it is not on this page."""
+    _choose(decided)
+    if decided in st.session_state.get(_IDS, []):
         _step(1)

@@ -32,9 +32,13 @@ _DECISIONS: tuple[tuple[Outcome, str, str], ...] = (
 
 @dataclass(frozen=True)
 class Told:
-    """What the last press did, until the next one. `text` may have texts of the data in it."""
+    """What the last press did, until the next one; a refusal concerns only where it was pressed.
+
+    `text` may have texts of the data in it.
+    """
 
     kind: Literal["done", "refused"]
+    transaction_id: str
     text: str
 
 
@@ -61,11 +65,18 @@ def reviewer() -> Reviewer:
     )
 
 
+After = Callable[[str], None]
+"""What a page does once a review is stored, given the transaction's id."""
+
+
+def stay(_transaction_id: str) -> None:
+    pass
+
+
 def show_review(
-    transaction_id: str, known: Known, *, after: Callable[[str], None] = lambda _id: None
+    transaction_id: str, known: Known, *, after_decision: After = stay, after_undo: After = stay
 ) -> None:
-    """What is known of the transaction, and buttons to say more; `after` is called with the transaction
-    whose review was stored."""
+    """What is known of the transaction, and buttons to say more."""
     st.text(word_text(known.word))
     problem = None
     try:
@@ -73,8 +84,8 @@ def show_review(
     except NotAllowed as refused:
         problem = str(refused)
     if problem is None or _asks_for() == "name":
-        _show_buttons(transaction_id, known, after, disabled=problem is not None)
-    _show_told()
+        _show_buttons(transaction_id, known, after_decision, after_undo, disabled=problem is not None)
+    _show_told(transaction_id)
     _show_reviewer(problem)
 
 
@@ -86,7 +97,9 @@ def _asks_for() -> Literal["name", "login", "nothing"]:
         return "nothing"
 
 
-def _show_buttons(transaction_id: str, known: Known, after: Callable[[str], None], *, disabled: bool) -> None:
+def _show_buttons(
+    transaction_id: str, known: Known, after_decision: After, after_undo: After, *, disabled: bool
+) -> None:
     seen = Seen(transaction_id, known.review.version if known.review else NOT_REVIEWED)
     note_key = f"note {seen.transaction_id} {seen.version}"
     present = known.review.note if known.review else None
@@ -106,9 +119,9 @@ def _show_buttons(transaction_id: str, known: Known, after: Callable[[str], None
                 shortcut=key,
                 disabled=disabled,
                 on_click=decide,
-                args=(seen, outcome, note_key, after),
+                args=(seen, outcome, note_key, after_decision),
             )
-        _show_undo(after)
+        _show_undo(transaction_id, after_undo)
 
 
 def _show_reviewer(problem: str | None) -> None:
@@ -136,36 +149,39 @@ def _show_reviewer(problem: str | None) -> None:
             st.button("Sign in", icon=":material/login:", on_click=st.login)
 
 
-def decide(seen: Seen, outcome: Outcome, note_key: str, after: Callable[[str], None]) -> None:
+def decide(seen: Seen, outcome: Outcome, note_key: str, after: After) -> None:
     """Store the review, or tell why not; `st.session_state[note_key]` is its note."""
     note = str(st.session_state.get(note_key) or "")
     engine, zone = engine_of_this_process(), settings_of_this_process().zone
     try:
         stored = store.review(engine, seen, outcome, note, by=reviewer(), zone=zone)
     except (NotAllowed, store.NotReviewed, DatabaseProblem) as problem:
-        st.session_state[_TOLD] = Told("refused", str(problem))
+        _tell("refused", seen.transaction_id, str(problem))
         return
     # Of one transaction only the last decision: to undo it says again what an earlier one said.
     others = [each for each in _decided() if each.transaction_id != seen.transaction_id]
     st.session_state[_DECIDED] = [*others, Seen(seen.transaction_id, stored.version)]
-    st.session_state[_TOLD] = Told("done", f"{STATES[outcome]}: {seen.transaction_id}")
+    _tell("done", seen.transaction_id, f"{STATES[outcome]}: {seen.transaction_id}")
     after(seen.transaction_id)
 
 
-def undo(seen: Seen, after: Callable[[str], None]) -> None:
-    """Take back a review, or tell why not. One that cannot be undone any more is forgotten."""
+def undo(seen: Seen, shown: str, after: After) -> None:
+    """Take back a review, or tell why not, on the page of the transaction `shown`.
+
+    One that cannot be undone any more is forgotten.
+    """
     try:
         stored = store.undo(engine_of_this_process(), seen, by=reviewer())
     except (NotAllowed, store.LabelsBusy, DatabaseProblem) as problem:
-        st.session_state[_TOLD] = Told("refused", str(problem))
+        _tell("refused", shown, f"{seen.transaction_id}: {problem}")
         return
     except store.NotReviewed as problem:
-        st.session_state[_TOLD] = Told("refused", str(problem))
+        _tell("refused", shown, f"{seen.transaction_id}: {problem}")
         _forget(seen)
         return
     _forget(seen)
     said = STATES[stored.outcome] if stored.outcome else STATES["new"]
-    st.session_state[_TOLD] = Told("done", f"Undone, {seen.transaction_id} is again: {said}")
+    _tell("done", seen.transaction_id, f"Undone, {seen.transaction_id} is again: {said}")
     after(seen.transaction_id)
 
 
@@ -173,22 +189,27 @@ def _forget(seen: Seen) -> None:
     st.session_state[_DECIDED] = [each for each in _decided() if each != seen]
 
 
-def _show_undo(after: Callable[[str], None]) -> None:
+def _show_undo(shown: str, after: After) -> None:
     """For the last review of this session, wherever the page is meanwhile."""
     decided = _decided()
     st.button(
-        "Undo",
+        "Undo last",
         key="undo_review",
         shortcut="U",
         disabled=not decided,
         on_click=undo,
-        args=(decided[-1], after) if decided else None,
+        args=(decided[-1], shown, after) if decided else None,
+        help="Takes back your last review, also of another transaction",
     )
 
 
-def _show_told() -> None:
+def _tell(kind: Literal["done", "refused"], transaction_id: str, text: str) -> None:
+    st.session_state[_TOLD] = Told(kind, transaction_id, text)
+
+
+def _show_told(shown: str) -> None:
     told: Told | None = st.session_state.get(_TOLD)
-    if told is None:
+    if told is None or (told.kind == "refused" and told.transaction_id != shown):
         return
     with st.container(key="told", horizontal=True, vertical_alignment="center"):
         if told.kind == "done":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -13,11 +14,13 @@ from fraudstream.views.texts import local, name_or_missing
 
 STATES = {"new": "New", "fraud": "Confirmed fraud", "legitimate": "Legitimate"}
 NO_ALERTS = "**No alert yet.** A flagged transaction appears here by itself."
+NONE_SO_FAR = "**None of the alerts looked at so far matches.** Older looks further back."
 NO_MATCH = "**No alert matches.** Choose another state or reason, or search for something else."
 ALL_REVIEWED = "**Nothing to review.** All alerts have an outcome; new ones appear here by themselves."
 
-# What makes a cell a formula in a spreadsheet, in the widths that East Asian ones accept, too.
-_FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r", "\n", "＝", "＋", "－", "＠")
+# Where a spreadsheet sees a formula begin: at a cell's start, and behind what separates cells in some
+# countries, for quotes do not hold there. In the widths that East Asian ones accept, too.
+_FORMULA_START = re.compile(r"(^|[;\t\r\n])(?=[ \"]*[=+\-@\t\r\n＝＋－＠])")
 
 
 def queue_table(rows: pd.DataFrame) -> pd.DataFrame:
@@ -57,8 +60,8 @@ def queue_csv(rows: pd.DataFrame) -> bytes:
 
 
 def no_formula(cell: str) -> str:
-    """The cell with an apostrophe before it where a spreadsheet would compute it."""
-    return f"'{cell}" if cell.lstrip(" ").startswith(_FORMULA_STARTS) else cell
+    """The cell with an apostrophe before all that a spreadsheet would compute."""
+    return _FORMULA_START.sub(r"\1'", cell)
 
 
 def said_by(source: str | None, by: str | None) -> str:
@@ -99,6 +102,8 @@ def reasons_text(reasons: str | None) -> str:
 
 
 def newer_text(number: int, most: int) -> str:
+    if number == 0:
+        return "No newer alerts"
     if number == 1:
         return "Show 1 newer alert"
     return f"Show {number:,}{' and more' if number >= most else ''} newer alerts"

@@ -18,8 +18,9 @@ from sqlalchemy import Engine, text
 from sqlalchemy.engine import make_url
 
 from fraudstream.store.migrate import migrate
+from fraudstream.store.reads.queue import SEARCHED
 from fraudstream.store.reads.snapshot import open_engine
-from tests.support.browsing import Dashboard, Watch
+from tests.support.browsing import WITHIN_A_REFRESH_MS, Dashboard, Watch
 from tests.support.transactions import Judged, store
 
 NOON = datetime.fromisoformat("2026-03-01 12:00:00")
@@ -66,6 +67,12 @@ class Queue:
         """All of the page is about it: what is typed before that may go to the note of the one before."""
         expect(self.panel).to_contain_text(f"Transaction {transaction_id}")
         expect(self.page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+
+    def places(self) -> list[tuple[float, float]]:
+        """Where the table and the panel begin."""
+        boxes = [self.page.locator(part).bounding_box() for part in (".st-key-queue", ".st-key-review")]
+        assert None not in boxes
+        return [(box["x"], box["y"]) for box in boxes if box]
 
     def expect_told(self, words: str) -> None:
         expect(self.page.locator(".st-key-told")).to_contain_text(words)
@@ -195,7 +202,10 @@ def test_the_second_of_two_analysts_is_told_who_was_first(
     second.expect_told("Legitimate: A8")
     assert filled.word("A8") == ("legitimate", "Sami (name not checked)", None)
     queue.press("u")
-    queue.expect_told("Sami (name not checked) has reviewed this transaction meanwhile")
+    queue.expect_told("A8: Sami (name not checked) has reviewed this transaction meanwhile")
+    queue.press("j")
+    queue.expect_chosen("A6")
+    expect(queue.page.get_by_text("has reviewed this transaction meanwhile")).to_have_count(0)
     assert filled.word("A8") == ("legitimate", "Sami (name not checked)", None)
 
 
@@ -204,14 +214,31 @@ def test_what_comes_meanwhile_waits_behind_a_button(
 ) -> None:
     queue.open(filled.address, name=None)
     queue.expect_chosen("A8")
+    expect(queue.page.get_by_role("button", name="No newer alerts")).to_be_disabled()
+    places = queue.places()
     store(filled.engine, [alert(1, prefix="later", minutes=60), alert(2, prefix="late", minutes=-60)])
     queue.page.get_by_role("button", name="Refresh").click()
     expect(queue.page.get_by_role("button", name="Show 2 newer alerts")).to_be_visible()
+    assert queue.places() == places
     dashboard.expect_column("queue", "Transaction", [f"A{number}" for number in range(8, -1, -1)])
     queue.press("n")
     expected = ["later1", *(f"A{number}" for number in range(8, -1, -1)), "late2"]
     dashboard.expect_column("queue", "Transaction", expected)
     queue.expect_chosen("later1")
+
+
+def test_an_undone_review_is_chosen_again_also_where_it_never_left_the_page(
+    filled: Filled, queue: Queue
+) -> None:
+    queue.open(filled.address, "?state=All")
+    queue.expect_chosen("A8")
+    queue.press("f")
+    queue.expect_chosen("A7")
+    queue.press("k")
+    queue.expect_chosen("A8")
+    queue.press("u")
+    queue.expect_told("Undone, A8 is again: New")
+    queue.expect_chosen("A8")
 
 
 def test_state_reason_and_search_find_and_are_in_the_address(
@@ -254,7 +281,7 @@ def test_long_queues_have_pages_and_a_click_on_a_row_chooses_it(
     assert grid is not None
     queue.page.mouse.click(grid["x"] + 16, grid["y"] + HEAD_PX + 3.5 * ROW_PX)  # the box of the fourth row
     queue.expect_chosen("B6")
-    queue.page.get_by_role("button", name="Newer").click()
+    queue.page.get_by_role("button", name="Newer", exact=True).click()
     queue.expect_chosen("B59")
 
 
@@ -323,7 +350,15 @@ def test_a_narrow_screen_reviews_too_and_nobody_does_without_a_name(filled: Fill
     assert wider <= 0
 
 
-def test_an_empty_database_is_no_error_and_fills(served: Filled, queue: Queue) -> None:
+def test_a_search_that_found_nothing_so_far_says_that_it_may_go_on(filled: Filled, queue: Queue) -> None:
+    store(filled.engine, [alert(number, prefix="B") for number in range(SEARCHED)])
+    queue.open(filled.address, "?search=nothing like it", name=None)
+    expect(queue.page.get_by_text("None of the alerts looked at so far matches.")).to_be_visible()
+    queue.page.get_by_role("button", name="Older").click()
+    expect(queue.page.get_by_text("No alert matches.")).to_be_visible()
+
+
+def test_an_empty_database_is_no_error_and_fills(served: Filled, queue: Queue, dashboard: Dashboard) -> None:
     queue.page.goto(f"{served.address}/rules")
     expect(queue.page.get_by_text("No transactions yet.")).to_be_visible()
     queue.page.goto(f"{served.address}/transaction?id=A1")
@@ -331,10 +366,10 @@ def test_an_empty_database_is_no_error_and_fills(served: Filled, queue: Queue) -
     queue.open(served.address, name=None)
     expect(queue.page.get_by_text("No alert yet.")).to_be_visible()
     store(served.engine, [alert(1)])
-    queue.page.get_by_role("button", name="Refresh").click()
-    queue.page.get_by_role("button", name="Show 1 newer alert").click()
-    queue.expect_chosen("A1")
+    expect(queue.panel).to_contain_text("Transaction A1", timeout=WITHIN_A_REFRESH_MS)  # by itself
     queue.introduce("Mona")
     queue.page.get_by_role("button", name="Fraud").click()
     expect(queue.page.get_by_text("Nothing to review.")).to_be_visible()
+    store(served.engine, [alert(2)])
+    dashboard.expect_column("queue", "Transaction", ["A2"])  # by itself again
     empty(served.engine)

@@ -112,7 +112,7 @@ def presses_a_button_that_is_not_there() -> None:
 
     st.session_state["analyst"] = "Mona"
     reviewing.decide(Seen("T1", 0), "fraud", "note", lambda _: None)
-    reviewing.undo(Seen("T1", 0), lambda _: None)
+    reviewing.undo(Seen("T1", 0), "T1", lambda _: None)
     st.text(st.session_state["told_by_reviewing"].text)
 
 
@@ -131,7 +131,7 @@ def test_the_writing_itself_refuses_a_session_that_has_not_signed_in(
     in_this_process.secrets["auth"] = {"client_id": "dashboard"}
     in_this_process.run()
     assert [each.value for each in in_this_process.text] == [
-        "Sign in first: only a signed-in analyst can review."
+        "T1: Sign in first: only a signed-in analyst can review."
     ]
     with engine.connect() as connection:
         assert connection.scalar(text("SELECT COUNT(*) FROM labels")) == 0
@@ -145,7 +145,7 @@ def test_a_file_of_secrets_that_cannot_be_read_opens_nothing(
     monkeypatch.chdir(tmp_path)
     in_this_process.run()
     assert [each.value for each in in_this_process.text] == [
-        "secrets.toml cannot be read, so nobody can sign in."
+        "T1: secrets.toml cannot be read, so nobody can sign in."
     ]
     with engine.connect() as connection:
         assert connection.scalar(text("SELECT COUNT(*) FROM labels")) == 0

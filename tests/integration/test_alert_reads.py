@@ -153,6 +153,24 @@ def test_a_short_window_is_gone_through_piece_by_piece(
         assert all_of(filled, wanted) == matching(filled, wanted)
 
 
+def test_an_export_goes_on_behind_the_first_window_as_far_as_it_says(
+    filled: Filled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "LOOKED_AT", 3)
+    wanted = Wanted("legitimate")
+    assert exported(filled, wanted) == matching(filled, wanted)
+    monkeypatch.setattr(queue, "EXPORTED_ROWS", 7)
+    assert exported(filled, wanted) == matching(filled, wanted)[:7]
+    monkeypatch.setattr(queue, "EXPORT_LOOKED_AT", 9)
+    newest = filled.alerts["TransactionID"].tolist()[:9]
+    assert exported(filled, wanted) == [each for each in matching(filled, wanted) if each in newest]
+
+
+def exported(filled: Filled, wanted: Wanted) -> list[str]:
+    with snapshot(filled.engine) as connection:
+        return queue.read_export(connection, wanted)["TransactionID"].tolist()
+
+
 def test_a_row_shows_the_word_that_counts_and_the_review(filled: Filled) -> None:
     everything = read(filled, Wanted(), rows=1_000).rows.set_index("TransactionID")
     expected = filled.alerts.set_index("TransactionID")["state"]

@@ -27,7 +27,7 @@ def session() -> None:
     for seen, outcome in ((Seen("T1", 0), "fraud"), (Seen("T2", 0), "fraud"), (Seen("T1", 1), "legitimate")):
         reviewing.decide(seen, outcome, "note", lambda _: None)  # type: ignore[arg-type]
     while decided := st.session_state["decided_by_this_session"]:
-        reviewing.undo(decided[-1], lambda _: None)
+        reviewing.undo(decided[-1], "T2", lambda _: None)
         st.text(st.session_state["told_by_reviewing"].text)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from datetime import datetime
 from decimal import Decimal
 from typing import Any
@@ -65,17 +66,30 @@ def test_an_empty_queue_is_a_table_and_a_csv_with_a_header() -> None:
     assert exported(nothing) == []
 
 
+FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+
+
 @pytest.mark.parametrize("cell", ["=1+1", "+1", "-1", "@SUM(A1)", "\tx", "\rx", "\nx", " =1", "＝1", "－1"])
 def test_no_cell_is_a_formula(cell: str) -> None:
     (row,) = exported(rows(TransactionID=cell, note=cell, by=cell, source="review", state="fraud"))
     assert (row["TransactionID"], row["Note"], row["Said by"]) == (f"'{cell}",) * 3
 
 
-@given(st.text(st.characters(exclude_categories=["Cs"]), max_size=30))
-def test_a_cell_comes_back_as_it_was_but_for_the_apostrophe(text: str) -> None:
+@pytest.mark.parametrize("cell", ["x;=1+1", "x; @SUM(A1)", 'x;"=1"', "x\t-1", "x\n+1", "x;;＝1"])
+def test_no_part_of_a_cell_is_a_formula_where_another_character_separates_cells(cell: str) -> None:
+    (row,) = exported(rows(Merchant=cell))
+    assert row["Merchant"] != cell
+    parts = re.split("[;\t\r\n]", row["Merchant"])
+    assert [part for part in parts if part.lstrip(' "').startswith(FORMULA_STARTS)] == []
+
+
+@given(st.text(st.characters(exclude_categories=["Cs"]) | st.sampled_from(';\t\n\r =+-@"'), max_size=30))
+def test_a_cell_comes_back_as_it_was_but_for_apostrophes(text: str) -> None:
     (row,) = exported(rows(Merchant=text))
-    assert row["Merchant"].removeprefix("'") == text.removeprefix("'")
-    assert not row["Merchant"].lstrip(" ").startswith(("=", "+", "-", "@", "\t", "\r", "\n"))
+    assert row["Merchant"].replace("'", "") == text.replace("'", "")
+    parts = re.split("[;\t\r\n]", row["Merchant"])
+    assert [part for part in parts if part.lstrip(' "').startswith(FORMULA_STARTS)] == []
+    assert not row["Merchant"].lstrip(" ").startswith(("\t", "\r", "\n"))
 
 
 def test_a_word_says_whose_it_is_and_since_when() -> None:
@@ -95,6 +109,7 @@ def test_a_step_of_a_reviews_history_is_in_the_zone_of_the_data() -> None:
 
 
 def test_newer_alerts_are_counted_up_to_a_limit() -> None:
+    assert queue.newer_text(0, 1_000) == "No newer alerts"
     assert queue.newer_text(1, 1_000) == "Show 1 newer alert"
     assert queue.newer_text(12, 1_000) == "Show 12 newer alerts"
     assert queue.newer_text(1_000, 1_000) == "Show 1,000 and more newer alerts"

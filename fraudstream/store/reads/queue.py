@@ -24,7 +24,7 @@ State = Literal["new", "fraud", "legitimate"]
 PAGE_ROWS = 50
 # A search looks into the transactions themselves, a state or a reason only at alerts and labels.
 LOOKED_AT, SEARCHED = 10_000, 3_000
-EXPORTED_ROWS = 5_000
+EXPORTED_ROWS, EXPORT_LOOKED_AT = 5_000, 300_000
 MOST_CODES = 100
 MOST_COUNTED = 1_000
 
@@ -110,6 +110,19 @@ def read_queue(
     return Queue(_with_words(frame, known), following)
 
 
+def read_export(connection: Connection, wanted: Wanted, *, up_to: int | None = None) -> pd.DataFrame:
+    """Rows as in Queue: the newest EXPORTED_ROWS that are wanted, of the newest EXPORT_LOOKED_AT alerts."""
+    found: list[pd.DataFrame] = []
+    missing, place = EXPORTED_ROWS, None
+    for _ in range(EXPORT_LOOKED_AT // _window(wanted)):
+        queue = read_queue(connection, wanted, up_to=up_to, behind=place, rows=missing)
+        found.append(queue.rows)
+        missing, place = missing - len(queue.rows), queue.next
+        if missing == 0 or place is None:
+            break
+    return pd.concat([each for each in found if len(each)] or found[:1], ignore_index=True)
+
+
 def read_alert(connection: Connection, transaction_id: str) -> pd.DataFrame:
     """The alert of one transaction: one row as in Queue, or none."""
     frame, _ = _page(connection, [alerts.c.TransactionID == transaction_id], [], 1)
@@ -182,17 +195,21 @@ def _within_a_window(
     conditions = _conditions(wanted, text=True)
     if not conditions:
         return _page(connection, start, [], rows)
-    window = SEARCHED if wanted.search else LOOKED_AT
     last = connection.execute(
         select(alerts.c.Time, alerts.c.alert_id)
         .where(*start)
         .order_by(*_NEWEST_FIRST)
-        .offset(window - 1)
+        .offset(_window(wanted) - 1)
         .limit(1)
     ).one_or_none()
     end = None if last is None else Place(last.Time, last.alert_id)
     frame, following = _page(connection, [*start, *_not_behind(end)], conditions, rows)
     return frame, following or end
+
+
+def _window(wanted: Wanted) -> int:
+    """How many alerts one read looks at."""
+    return SEARCHED if wanted.search else LOOKED_AT
 
 
 def _page(
