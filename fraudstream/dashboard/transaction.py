@@ -88,7 +88,10 @@ def _show_reviews(case: Case) -> None:
 def _show_history(case: Case) -> None:
     history = case.history
     st.subheader("The user's 30 days before it", anchor=False)
-    st.text(views.history_text(history.frame, case.transaction.time, cut=history.cut))
+    said = views.history_text(
+        history.frame, case.transaction.time, cut=history.cut, cut_after=history.cut_after
+    )
+    st.text(said)
     show_figure(
         views.history_figure(history.frame, present_palette(), marked=case.transaction.transaction_id),
         "The user's amounts over 30 days, this transaction marked",
@@ -152,7 +155,7 @@ def _show_habits(case: Case) -> None:
     this = case.transaction
     before = views.before_it(case.history.frame, this.time)
     st.subheader("Known places, devices and merchants", anchor=False)
-    st.text(views.habit_text(before, float(this.amount)))
+    st.text(views.habit_text(before, float(this.amount), cut=case.history.cut))
     own = {"Location": this.location, "Device": this.device, "Merchant": this.merchant}
     for column, (name, value) in zip(st.columns(3, gap="medium"), own.items(), strict=True):
         with column, st.container(key=f"habits_{name}"):
@@ -164,17 +167,20 @@ def _show_habits(case: Case) -> None:
                     "Here": st.column_config.TextColumn(width=50, help="Whether this transaction is there"),
                     "Last": st.column_config.DatetimeColumn(format="YYYY-MM-DD", width=90),
                 },
-                alt=f"{name}: how often in the 30 days before, and when last",
+                alt=f"{name}: how often before, and when last",
             )
 
 
 def _show_earlier_alerts(case: Case) -> None:
     st.subheader("The user's other alerts", anchor=False)
-    if case.alerts.empty:
+    others = case.alerts
+    if others.frame.empty:
         st.text("There is no other alert of this user.")
         return
+    if others.cut:
+        st.text(views.cut_alerts_text(len(others.frame)))
     show_transactions(
-        views.alerts_table(case.alerts),
+        views.alerts_table(others.frame),
         key="other_alerts",
         of=case.transaction.transaction_id,
         alt="The user's other alerts, the newest first",

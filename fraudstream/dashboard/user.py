@@ -46,21 +46,28 @@ def _show(user: User) -> None:
     )
     _show_habits(user)
     st.subheader("Alerts", anchor=False)
-    if user.alerts.empty:
-        st.text("There is no alert of this user.")
-    else:
-        show_transactions(
-            views.alerts_table(user.alerts),
-            key="user_alerts",
-            of=user.user_id,
-            alt="The user's alerts, the newest first",
-        )
+    _show_alerts(user)
     st.subheader(f"The last {LATEST_ROWS} transactions", anchor=False)
     show_transactions(
         views.history_table(user.history.frame).head(LATEST_ROWS),
         key="user_transactions",
         of=user.user_id,
         alt="The user's last transactions, the newest first",
+    )
+
+
+def _show_alerts(user: User) -> None:
+    alerts = user.alerts
+    if alerts.frame.empty:
+        st.text("There is no alert of this user.")
+        return
+    if alerts.cut:
+        st.text(views.cut_alerts_text(len(alerts.frame)))
+    show_transactions(
+        views.alerts_table(alerts.frame),
+        key="user_alerts",
+        of=user.user_id,
+        alt="The user's alerts, the newest first",
     )
 
 
@@ -72,6 +79,7 @@ def _kpis(user: User) -> list[Kpi]:
 
 def _show_habits(user: User) -> None:
     st.subheader("Places, devices and merchants in these days", anchor=False)
+    st.text(views.habits_text(user.history.frame, cut=user.history.cut))
     for column, name in zip(st.columns(3, gap="medium"), ("Location", "Device", "Merchant"), strict=True):
         with column:
             st.dataframe(
@@ -79,5 +87,5 @@ def _show_habits(user: User) -> None:
                 hide_index=True,
                 height="content",
                 column_config={"Last": st.column_config.DatetimeColumn(format="YYYY-MM-DD", width=90)},
-                alt=f"{name}: how often in the last 30 days, and when last",
+                alt=f"{name}: how often, and when last",
             )

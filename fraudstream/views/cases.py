@@ -137,15 +137,26 @@ def before_it(history: pd.DataFrame, time: datetime) -> pd.DataFrame:
     return history[history["Time"] < time]
 
 
-def habit_text(before: pd.DataFrame, amount: float) -> str:
-    """How this amount compares with those of before."""
+def habit_text(before: pd.DataFrame, amount: float, *, cut: bool) -> str:
+    """How this amount compares with those of before; where these are `cut`, of how many that is said."""
     if before.empty:
         return "No transaction of this user in the 30 days before."
     amounts = before["Amount"].astype(float)
-    return (
-        f"{count(len(before))} transactions in the 30 days before, median amount {amounts.median():,.2f}, "
-        f"highest {amounts.max():,.2f}; this one {amount:,.2f}"
-    )
+    which = f"{count(len(before))} transactions in the 30 days before"
+    compared = f"median amount {amounts.median():,.2f}, highest {amounts.max():,.2f}; this one {amount:,.2f}"
+    if cut:
+        return f"The last {which}, {compared}. Earlier ones do not count here."
+    return f"{which}, {compared}"
+
+
+def habits_text(history: pd.DataFrame, *, cut: bool) -> str:
+    """Of which transactions a user's habits are."""
+    last = "the last " if cut else "all "
+    return f"Of {last}{count(len(history))} transactions in the 30 days up to the user's last one"
+
+
+def cut_alerts_text(shown: int) -> str:
+    return f"The last {count(shown)}; there are more"
 
 
 def contributions(values: Sequence[float], features: Sequence[float], names: Sequence[str]) -> pd.DataFrame:
@@ -270,12 +281,17 @@ def _at(utc: datetime, zone: ZoneInfo) -> str:
     return f"{local(utc, zone):%Y-%m-%d %H:%M:%S} ({zone.key})"
 
 
-def history_text(history: pd.DataFrame, until: datetime, *, cut: bool) -> str:
-    """What the figure shows: how many transactions of which period."""
-    shown = f"the last {count(len(history))} transactions" if cut else f"{count(len(history))} transactions"
+def history_text(history: pd.DataFrame, until: datetime, *, cut: bool, cut_after: bool = False) -> str:
+    """What the figure shows: how many transactions of which period, and which of them where it is cut."""
+    which = {
+        (False, False): "",
+        (True, False): "The last ",
+        (False, True): "The first ",
+        (True, True): "The nearest ",
+    }[cut, cut_after]
     last = max([until, *history["Time"].tail(1).tolist()])
     first = history["Time"].min() if cut and len(history) else until - timedelta(days=30)
-    return f"{shown[0].upper()}{shown[1:]} from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}"
+    return f"{which}{count(len(history))} transactions from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M}"
 
 
 def contributions_text(score: float, shown: int) -> str:
@@ -298,7 +314,10 @@ def user_kpis(*, transactions: int, flagged: int, history: pd.DataFrame, cut: bo
     """`transactions` and `flagged` are of all time, `history` is of the last 30 days."""
     amounts = history["Amount"].astype(float)
     confirmed = int((history["state"] == "fraud").sum())
-    recent = f"{count(len(history))}{' and more' if cut else ''}"
+    number = count(len(history))
+    recent = f"{number}{' and more' if cut else ''}"
+    covered = f"last {number}" if cut else "30 days"
+    among = f"among the last {number} transactions" if cut else "in these days"
     return [
         Kpi("Transactions, all time", count(transactions), "Stored transactions of this user"),
         Kpi(
@@ -308,9 +327,9 @@ def user_kpis(*, transactions: int, flagged: int, history: pd.DataFrame, cut: bo
         ),
         Kpi("Last 30 days", recent, "Transactions in the 30 days up to the user's last one"),
         Kpi(
-            "Confirmed, 30 days",
+            f"Confirmed, {covered}",
             count(confirmed),
-            f"Confirmed frauds in these days; the median amount is {amounts.median():,.2f}",
+            f"Confirmed frauds {among}; the median amount of all of these is {amounts.median():,.2f}",
         ),
     ]
 

@@ -12,7 +12,7 @@ import numpy as np
 import orjson
 import pandas as pd
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.engine import make_url
 
 from fraudstream.labels import Label
@@ -227,8 +227,81 @@ def test_a_case_has_the_users_thirty_days_and_earlier_alerts(filled: Filled) -> 
     assert case.history.frame["state"].tolist() == in_order["state"].tolist()
     assert not case.history.cut
     others = own[(own["Is_Fraud"] == "YES") & (own["TransactionID"] != one["TransactionID"])]
-    assert sorted(case.alerts["TransactionID"]) == sorted(others["TransactionID"])
-    assert case.alerts["Time"].is_monotonic_decreasing
+    assert sorted(case.alerts.frame["TransactionID"]) == sorted(others["TransactionID"])
+    assert case.alerts.frame["Time"].is_monotonic_decreasing
+    assert not case.alerts.cut
+
+
+@pytest.fixture(scope="module")
+def burst(new_database: Callable[[], str]) -> Iterator[Connection]:
+    """A user with five calm days, a transaction T at noon, two others in its second, and ten soon after."""
+    engine = open_engine(make_url(new_database()))
+    migrate(engine)
+    noon = START + timedelta(days=60, hours=12)
+    times = {
+        "too-early": noon - cases.LOOK_BACK - timedelta(seconds=1),
+        **{f"day{number}": noon - timedelta(days=5 - number) for number in range(5)},
+        **dict.fromkeys(("A", "T", "Z"), noon),
+        **{f"soon{number}": noon + timedelta(minutes=1 + number) for number in range(10)},
+        "too-late": noon + cases.LOOK_AHEAD + timedelta(seconds=1),
+    }
+    store(engine, [Judged(called, "busy", Decimal(5_000), time) for called, time in times.items()])
+    with snapshot(engine) as connection:
+        yield connection
+    engine.dispose()
+
+
+DAYS = [f"day{number}" for number in range(5)]
+SOON = [f"soon{number}" for number in range(10)]
+
+
+@pytest.mark.parametrize(
+    ("most", "before", "after", "cut", "cut_after"),
+    [
+        (12, DAYS, ["Z", *SOON], False, False),
+        (11, DAYS, ["Z", *SOON[:-1]], False, True),
+        (5, DAYS, ["Z", *SOON[:3]], False, True),
+        (4, DAYS[1:], ["Z", *SOON[:2]], True, True),
+        (2, DAYS[3:], ["Z"], True, True),
+    ],
+)
+def test_however_much_follows_the_transaction_is_there_with_what_was_before(
+    burst: Connection,
+    monkeypatch: pytest.MonkeyPatch,
+    most: int,
+    before: list[str],
+    after: list[str],
+    cut: bool,
+    cut_after: bool,
+) -> None:
+    monkeypatch.setattr(cases, "HISTORY_ROWS", most)
+    case = cases.read_case(burst, "T")
+    assert case is not None
+    assert case.history.frame["TransactionID"].tolist() == [*before, "A", "T", *after]
+    assert (case.history.cut, case.history.cut_after) == (cut, cut_after)
+
+
+def test_a_last_transaction_has_all_before_it_and_nothing_after(
+    burst: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cases, "HISTORY_ROWS", 3)
+    case = cases.read_case(burst, "too-late")
+    assert case is not None
+    assert case.history.frame["TransactionID"].tolist() == [*SOON[-3:], "too-late"]
+    assert (case.history.cut, case.history.cut_after) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("most", "others_cut", "all_cut"), [(20, False, False), (19, False, True), (18, True, True)]
+)
+def test_alerts_that_are_not_all_there_are_said_to_be_cut(
+    burst: Connection, monkeypatch: pytest.MonkeyPatch, most: int, others_cut: bool, all_cut: bool
+) -> None:
+    monkeypatch.setattr(cases, "ALERT_ROWS", most)
+    case, user = cases.read_case(burst, "T"), cases.read_user(burst, "busy")
+    assert case is not None and user is not None
+    assert (len(case.alerts.frame), case.alerts.cut) == (min(most, 19), others_cut)
+    assert (len(user.alerts.frame), user.alerts.cut) == (min(most, 20), all_cut)
 
 
 def test_a_user_with_too_many_transactions_is_cut_and_says_so(

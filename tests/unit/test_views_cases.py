@@ -75,7 +75,7 @@ def test_a_users_first_transaction_has_new_habits_and_says_that_there_was_nothin
     table = cases.habits(NOTHING, "Device", this="iOS", marked=True)
     assert table[["Device", "Here", "Times"]].to_numpy().tolist() == [["iOS", "new", 0]]
     assert cases.habits(NOTHING, "Device").empty
-    assert cases.habit_text(NOTHING, 5.0) == "No transaction of this user in the 30 days before."
+    assert cases.habit_text(NOTHING, 5.0, cut=False) == "No transaction of this user in the 30 days before."
     assert cases.history_text(NOTHING, NOON, cut=False).startswith("0 transactions from 2026-01-30 12:00")
 
 
@@ -163,3 +163,36 @@ def test_a_cut_history_says_from_when_on_it_is() -> None:
         "The last 2 transactions from 2026-02-27 12:00 to 2026-03-01 12:00"
     )
     assert cases.history_text(shown, NOON, cut=False).startswith("2 transactions from 2026-01-30 12:00")
+
+
+def test_a_history_that_is_cut_after_the_transaction_ends_with_what_is_shown() -> None:
+    shown = history(row(-1), row(0), row(1))
+    assert cases.history_text(shown, NOON, cut=False, cut_after=True) == (
+        "The first 3 transactions from 2026-01-30 12:00 to 2026-03-02 12:00"
+    )
+    assert cases.history_text(shown, NOON, cut=True, cut_after=True) == (
+        "The nearest 3 transactions from 2026-02-28 12:00 to 2026-03-02 12:00"
+    )
+
+
+def test_what_is_said_of_a_cut_history_is_said_of_its_last_transactions() -> None:
+    before = history(row(-2), row(-1))
+    compared = "2 transactions in the 30 days before, median amount 98.50, highest 99.00; this one 5.00"
+    assert cases.habit_text(before, 5.0, cut=False) == compared
+    assert cases.habit_text(before, 5.0, cut=True) == f"The last {compared}. Earlier ones do not count here."
+    assert cases.habits_text(before, cut=True).startswith("Of the last 2 transactions in the 30 days")
+    assert cases.habits_text(before, cut=False).startswith("Of all 2 transactions in the 30 days")
+
+
+@pytest.mark.parametrize(
+    ("cut", "recent", "confirmed", "among"),
+    [
+        (False, "2", "Confirmed, 30 days", "in these days"),
+        (True, "2 and more", "Confirmed, last 2", "among the last 2 transactions"),
+    ],
+)
+def test_a_users_numbers_say_what_they_cover(cut: bool, recent: str, confirmed: str, among: str) -> None:
+    shown = history(row(-2, state="fraud"), row(-1))
+    kpis = cases.user_kpis(transactions=9, flagged=1, history=shown, cut=cut)
+    assert [(kpi.label, kpi.value) for kpi in kpis[2:]] == [("Last 30 days", recent), (confirmed, "1")]
+    assert kpis[3].explanation == (f"Confirmed frauds {among}; the median amount of all of these is 98.50")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Any
 
 import pandas as pd
-from sqlalchemy import ColumnElement, Connection, func, select
+from sqlalchemy import ColumnElement, Connection, Row, func, select
 
 from fraudstream.reviews import REVIEW, Review
 from fraudstream.store.reads.frames import read_frame
@@ -38,7 +39,19 @@ HISTORY_COLUMNS = (
 class History:
     """A user's transactions in a span of event time, oldest first: columns HISTORY_COLUMNS and `state`.
 
-    `cut` says that there are more than HISTORY_ROWS of them; the newest are here.
+    Where there are too many, the earliest are not here (`cut`), or the latest (`cut_after`), or both.
+    """
+
+    frame: pd.DataFrame
+    cut: bool = False
+    cut_after: bool = False
+
+
+@dataclass(frozen=True)
+class Alerts:
+    """A user's last alerts, the newest Time first: columns HISTORY_COLUMNS, `reasons` and `state`.
+
+    `cut` says that there are earlier ones.
     """
 
     frame: pd.DataFrame
@@ -47,22 +60,23 @@ class History:
 
 @dataclass(frozen=True)
 class Case:
-    """A transaction and what surrounds it; `reviews` is the newest first, each as it was stored."""
+    """A transaction and what surrounds it; `reviews` is the newest first, each as it was stored.
+
+    `history` has the transaction itself, the 30 days before it and the day after it, of either side those
+    nearest to it. `alerts` are the user's others.
+    """
 
     transaction: StoredTransaction
     alert: StoredAlert | None
     known: Known
     reviews: list[Review]
     history: History
-    alerts: pd.DataFrame
+    alerts: Alerts
 
 
 @dataclass(frozen=True)
 class User:
-    """A user: how many transactions and alerts, from when to when, the last 30 days, the last alerts.
-
-    `alerts` has the columns of HISTORY_COLUMNS, `reasons` and `state`, the newest first.
-    """
+    """A user: how many transactions and alerts, from when to when, the last 30 days, the last alerts."""
 
     user_id: str
     transactions: int
@@ -70,7 +84,7 @@ class User:
     last: datetime
     flagged: int
     history: History
-    alerts: pd.DataFrame = field(default_factory=pd.DataFrame)
+    alerts: Alerts
 
 
 def read_case(connection: Connection, transaction_id: str) -> Case | None:
@@ -103,7 +117,7 @@ def read_case(connection: Connection, transaction_id: str) -> Case | None:
         alert=_alert(connection, transaction_id),
         known=known_of(connection, [transaction_id]).get(transaction_id, Known()),
         reviews=_reviews(connection, transaction_id),
-        history=_history(connection, row.UserID, row.Time - LOOK_BACK, row.Time + LOOK_AHEAD),
+        history=_history_around(connection, row),
         alerts=_alerts(connection, row.UserID, but=transaction_id),
     )
 
@@ -126,7 +140,7 @@ def read_user(connection: Connection, user_id: str) -> User | None:
         first=counted.first,
         last=counted.last,
         flagged=connection.scalar(flagged) or 0,
-        history=_history(connection, user_id, counted.last - LOOK_BACK, counted.last),
+        history=_history_until(connection, user_id, counted.last),
         alerts=_alerts(connection, user_id),
     )
 
@@ -147,36 +161,64 @@ def _reviews(connection: Connection, transaction_id: str) -> list[Review]:
     return [] if row is None else history_of(row)
 
 
-def _history(connection: Connection, user_id: str, start: datetime, end: datetime) -> History:
+def _history_until(connection: Connection, user_id: str, end: datetime) -> History:
     columns = clean_data.c
+    asked = (columns.UserID == user_id, columns.Time >= end - LOOK_BACK, columns.Time <= end)
+    rows, cut = _nearest(connection, *asked, newest_first=True)
+    return History(_history_frame(connection, rows[::-1]), cut)
+
+
+def _history_around(connection: Connection, this: Row[Any]) -> History:
+    """Before and after are bounded apart: however much follows, it takes nothing from what was before."""
+    columns = clean_data.c
+    own, time = columns.UserID == this.UserID, columns.Time
+    before, cut = _nearest(
+        connection, own, time >= this.Time - LOOK_BACK, time < this.Time, newest_first=True
+    )
+    others = columns.TransactionID != this.TransactionID
+    after, cut_after = _nearest(
+        connection, own, time >= this.Time, time <= this.Time + LOOK_AHEAD, others, newest_first=False
+    )
+    rows = sorted([*before, this, *after], key=lambda row: (row.Time, row.TransactionID))
+    return History(_history_frame(connection, rows), cut, cut_after)
+
+
+def _nearest(
+    connection: Connection, *asked: ColumnElement[bool], newest_first: bool
+) -> tuple[list[Row[Any]], bool]:
+    """The first HISTORY_ROWS transactions in this order, and whether there are more."""
+    order = (clean_data.c.Time, clean_data.c.TransactionID)
     statement = (
-        select(*(columns[name] for name in HISTORY_COLUMNS))
-        .where(columns.UserID == user_id, columns.Time >= start, columns.Time <= end)
-        .order_by(columns.Time.desc(), columns.TransactionID.desc())
+        select(*(clean_data.c[name] for name in HISTORY_COLUMNS))
+        .where(*asked)
+        .order_by(*(column.desc() if newest_first else column.asc() for column in order))
         .limit(HISTORY_ROWS + 1)
     )
-    frame = read_frame(connection, statement)
-    cut = len(frame) > HISTORY_ROWS
-    frame = frame.iloc[:HISTORY_ROWS].iloc[::-1].reset_index(drop=True)
-    return History(_with_states(connection, frame), cut)
+    rows = list(connection.execute(statement))
+    return rows[:HISTORY_ROWS], len(rows) > HISTORY_ROWS
 
 
-def _alerts(connection: Connection, user_id: str, *, but: str = "") -> pd.DataFrame:
+def _history_frame(connection: Connection, rows: Sequence[Row[Any]]) -> pd.DataFrame:
+    values = [[getattr(row, name) for name in HISTORY_COLUMNS] for row in rows]
+    return _with_states(connection, pd.DataFrame(values, columns=list(HISTORY_COLUMNS)))
+
+
+def _alerts(connection: Connection, user_id: str, *, but: str = "") -> Alerts:
     """The user's alerts that came last, the newest Time first."""
     newest = (
         select(alerts.c.TransactionID)
         .where(*_of_user(user_id), alerts.c.TransactionID != but)
         .order_by(alerts.c.alert_id.desc())
-        .limit(ALERT_ROWS)
+        .limit(ALERT_ROWS + 1)
     )
     ids = list(connection.scalars(newest))
     columns = [clean_data.c[name] for name in (*HISTORY_COLUMNS, "reasons")]
     statement = (
         select(*columns)
-        .where(clean_data.c.TransactionID.in_(ids))
+        .where(clean_data.c.TransactionID.in_(ids[:ALERT_ROWS]))
         .order_by(clean_data.c.Time.desc(), clean_data.c.TransactionID.desc())
     )
-    return _with_states(connection, read_frame(connection, statement))
+    return Alerts(_with_states(connection, read_frame(connection, statement)), len(ids) > ALERT_ROWS)
 
 
 def _of_user(user_id: str) -> Sequence[ColumnElement[bool]]:
