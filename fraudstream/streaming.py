@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -27,7 +27,7 @@ from pyspark import Broadcast
 from pyspark.errors import PySparkException
 from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming import StreamingQuery
-from sqlalchemy import Engine
+from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
@@ -58,13 +58,14 @@ from fraudstream.scoring import Claims, Judge, by_outcome
 from fraudstream.store.commit import Batch, BatchCounts, commit_batch
 from fraudstream.store.engine import ANSWER_WITHIN_S, make_engine
 from fraudstream.store.errors import Permanent, permanent_cause, permanent_cause_on_executors
+from fraudstream.store.job_status import JobStatus
 from fraudstream.store.labels import read_label_changes
 from fraudstream.store.locks import lock_name
 from fraudstream.store.lookups import StoredHistories, StoredTransactions
 from fraudstream.store.migrate import NewerDatabase, migrate
 from fraudstream.store.offsets import OffsetsMoved, StoredOffsets, move_offsets, read_offsets
 from fraudstream.store.status import set_status
-from fraudstream.store.writer import Writer, WriterLost, become_writer
+from fraudstream.store.writer import Writer, WriterLost, become_writer, in_the_writers_place
 from fraudstream.uncommitted import Uncommitted
 
 log = logging.getLogger(__name__)
@@ -90,6 +91,7 @@ _ONLY_A_PERSON_CAN_HELP = (
 )
 # Of a topic that was replaced, the next start says what is lost.
 _PASSING = (WriterLost, OffsetsMoved, topic.BrokerUnavailable, topic.TopicReplaced, TimeoutError)
+_FORESEEN = (*_ONLY_A_PERSON_CAN_HELP, *_PASSING, DBAPIError, PySparkException, Py4JError)
 
 
 class JobStopped(Exception):
@@ -184,6 +186,7 @@ class Job:
         self._commit = PendingCommit()
         self._last_batch = Uncommitted.nothing()
         self._model = _ModelInUse(session, config.model_dir)
+        self._status = JobStatus(config.zone)
         self._outcomes = _OutcomesInUse(session)
 
     def run(self) -> None:
@@ -197,20 +200,11 @@ class Job:
             started, self._batch_succeeded = time.monotonic(), False
             try:
                 self._run_as_writer()
-            except _ONLY_A_PERSON_CAN_HELP as error:
-                raise JobStopped(str(error)) from error
-            except Py4JNetworkError as error:
-                raise JobStopped("Spark's JVM has ended: start the job again") from error
-            except DBAPIError as error:
-                if cause := permanent_cause(error):
-                    raise JobStopped(cause) from error
-                log.error("the database of MYSQL_URL cannot be used: %s", error.orig)
-            except _PASSING as error:
-                log.error("%s", error)
-            except (PySparkException, Py4JError) as error:
-                if cause := permanent_cause_on_executors(error):
-                    raise JobStopped(cause) from error
-                log.error("the query failed: %s", error)
+            except _FORESEEN as error:
+                trouble = _trouble(error)
+                if trouble.only_a_person_can_help:
+                    raise JobStopped(trouble.text) from error
+                log.error("%s", trouble.text)
             else:
                 continue
             if self._batch_succeeded or time.monotonic() - started > _LONGEST_RETRY_S:
@@ -225,16 +219,27 @@ class Job:
             time.sleep(_POLL_S)
 
     def _run_as_writer(self) -> None:
-        migrate(make_engine(self._config.database, pooled=False))  # a change of tables may take any time
-        self.tables_ready.set()
-        self._prepare()
         lock = lock_name(self._config.database.database or "", self._config.topic)
-        holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
-        writer = become_writer(self._engine, lock, holder=holder, stopped=self._stopped)
+        with self._telling_of_errors(partial(in_the_writers_place, self._engine, lock)):
+            migrate(make_engine(self._config.database, pooled=False))  # a change of tables may take any time
+            self.tables_ready.set()
+            self._prepare()
+            holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+            writer = become_writer(self._engine, lock, holder=holder, stopped=self._stopped)
         if writer is None:
             return
-        with writer:
+        with writer, self._telling_of_errors(writer.transaction):
             self._run_query(writer)
+
+    @contextmanager
+    def _telling_of_errors(
+        self, transaction: Callable[[], AbstractContextManager[Connection]]
+    ) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self._status.failed(_trouble(error).text, transaction)
+            raise
 
     def _prepare(self) -> None:
         """All that can be done before it is this process's turn, so that its first batch comes at once."""
@@ -307,6 +312,7 @@ class Job:
             )
             # Noted before anything is read: what is lost from here on is a gap, also before the first batch.
             move_offsets(connection, name, info.topic_id, starting)
+            self._status.started(connection)
         self._reached = StoredOffsets(info.topic_id, starting)
         return info, starting
 
@@ -389,6 +395,7 @@ class Job:
     def _write(self, writer: Writer, batch: Batch, clock: _Stopwatch) -> None:
         with writer.transaction() as connection:
             counts = commit_batch(connection, batch)
+            self._status.committed(connection)
         self._batch_succeeded = True
         clock.lap("commit")
         _log_batch(counts, clock)
@@ -418,6 +425,30 @@ class Job:
             Claims(),
             self._reached.next_offsets,
         )
+
+
+@dataclass(frozen=True)
+class _Trouble:
+    text: str
+    only_a_person_can_help: bool = False
+
+
+def _trouble(error: Exception) -> _Trouble:
+    """What an error that ended the query means."""
+    cause: str | None
+    if isinstance(error, _ONLY_A_PERSON_CAN_HELP):
+        return _Trouble(str(error), only_a_person_can_help=True)
+    if isinstance(error, Py4JNetworkError):
+        return _Trouble("Spark's JVM has ended: start the job again", only_a_person_can_help=True)
+    if isinstance(error, DBAPIError):
+        cause = permanent_cause(error)
+        return _Trouble(cause or f"the database of MYSQL_URL cannot be used: {error.orig}", cause is not None)
+    if isinstance(error, (PySparkException, Py4JError)):
+        cause = permanent_cause_on_executors(error)
+        return _Trouble(cause or f"the query failed: {error}", cause is not None)
+    if isinstance(error, _PASSING):
+        return _Trouble(str(error))
+    return _Trouble(f"{type(error).__name__}: {error}")
 
 
 class _BatchHandler:

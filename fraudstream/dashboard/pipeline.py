@@ -62,10 +62,17 @@ def _live(window: timedelta) -> None:
 
 def show_job(operation: reads.Operation) -> None:
     job, zone = operation.job, settings_of_this_process().zone
-    # The host's name is a text of the outside: no markup for it.
+    trouble = job.trouble
+    well = job.running and trouble is None
+    # The host's name and an error are texts of the outside: no markup for them.
     with st.container(border=True, key="job"):
-        st.badge("Running" if job.running else "Down", color="green" if job.running else "orange")
-        st.text(views.job_text(job.running, job.holder, job.seen_at, operation.now, zone))
+        st.badge("Running" if job.running else "Down", color="green" if well else "orange")
+        said = views.job_text(
+            job.running, job.holder, job.seen_at, operation.now, zone, in_trouble=trouble is not None
+        )
+        st.text(said)
+        if trouble is not None:
+            st.text(views.trouble_text(trouble.message, trouble.updated_at, zone))
 
 
 def show_kpis(operation: reads.Operation, window: timedelta) -> None:

@@ -14,7 +14,7 @@ from sqlalchemy.dialects.mysql import insert
 from sqlalchemy.exc import DBAPIError
 
 from fraudstream.store.errors import NO_SUCH_THREAD, errno
-from fraudstream.store.locks import acquire
+from fraudstream.store.locks import acquire, named_lock
 from fraudstream.store.tables import writer_lease
 
 log = logging.getLogger(__name__)
@@ -131,6 +131,20 @@ def become_writer(
         connection.close()
         raise
     return None
+
+
+@contextmanager
+def in_the_writers_place(engine: Engine, lock_name: str) -> Iterator[Connection]:
+    """One transaction of a process that is not the writer. Raises TimeoutError where another one is.
+
+    `engine` must not pool connections.
+    """
+    with (
+        engine.connect() as connection,
+        named_lock(connection, lock_name, timeout_s=_POLL_S),
+        connection.begin(),
+    ):
+        yield connection
 
 
 def live_writer(engine: Engine, lock_name: str) -> str | None:

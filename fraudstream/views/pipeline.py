@@ -25,19 +25,35 @@ _TIME = "%Y-%m-%d %H:%M:%S"
 
 
 def job_text(
-    running: bool, holder: str | None, seen_at: datetime | None, now: datetime, zone: ZoneInfo
+    running: bool,
+    holder: str | None,
+    seen_at: datetime | None,
+    now: datetime,
+    zone: ZoneInfo,
+    *,
+    in_trouble: bool = False,
 ) -> str:
-    """Whether the job runs; `holder` is host:pid:token, of which the token says nothing to a person."""
+    """Whether the job runs; `holder` is host:pid:token, of which the token says nothing to a person.
+
+    Where it is `in_trouble`, a start alone may not help.
+    """
     if holder is None or seen_at is None:
-        return "The job has never run on this database. Start data_cleaning.py."
+        never = "The job has never run on this database."
+        return never if in_trouble else f"{never} Start data_cleaning.py."
     who = " ".join(("host", *holder.rsplit(":", 2)[:1], "process", *holder.rsplit(":", 2)[1:2]))
     if running:
         return f"The job is running: {who}."
     away = _duration(now - seen_at)
-    return (
+    down = (
         f"The job is down: {who} was last seen {away} ago, at {local(seen_at, zone):{_TIME}} ({zone.key}). "
-        "The numbers below are what it left. Start data_cleaning.py: it goes on where it was."
+        "The numbers below are what it left."
     )
+    return down if in_trouble else f"{down} Start data_cleaning.py: it goes on where it was."
+
+
+def trouble_text(message: str, said_at: datetime, zone: ZoneInfo) -> str:
+    """What the job itself says of its trouble, word for word: the text tells what to do."""
+    return f"What it last said, at {local(said_at, zone):{_TIME}} ({zone.key}): {message}"
 
 
 def window_caption(until: datetime, window: timedelta, zone: ZoneInfo) -> str:

@@ -79,9 +79,21 @@ def test_it_says_how_the_pipeline_is_letter_by_letter_up_and_down(
     assert set(legend.all_text_contents()) == {"judge", HOSTILE}
     assert page.locator("#root script, #root img[src=x]").count() == 0
 
+    expect(job).to_contain_text("it goes on where it was")
+
+    set_status(engine, "job", "error", f"{HOSTILE} offsets accept")
+    page.get_by_role("button", name="Refresh").click()
+    expect(job).to_contain_text(f"(Africa/Cairo): {HOSTILE} offsets accept")
+    expect(job).to_contain_text("The job is down")
+    expect(job).not_to_contain_text("it goes on where it was")
+    assert page.locator("#root script, #root img[src=x]").count() == 0
+
+    set_status(engine, "job", "ok", "runs again; all passed")
     renew_lease(engine, 0)
     page.get_by_role("button", name="Refresh").click()
     expect(job).to_contain_text("The job is running")
+    expect(job).not_to_contain_text("What it last said")
+    assert "runs again; all passed" in dashboard.column("components", "Message")
     page.get_by_role("radio", name="1 hour").click()
     expect(dashboard.kpi("Rows per second")).to_have_text("0.8")
     expect(page.get_by_role("radio", name="1 hour")).to_be_checked()

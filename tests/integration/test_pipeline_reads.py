@@ -10,6 +10,7 @@ from sqlalchemy import Engine, text
 
 from fraudstream.store.reads import pipeline as reads
 from fraudstream.store.reads.pipeline import read_operation
+from fraudstream.store.status import set_status
 from fraudstream.store.tables import batch_metrics, dead_letters
 from tests.support.transactions import random_transactions, store
 
@@ -114,6 +115,20 @@ def test_the_job_is_down_once_its_lease_is_old(engine: Engine) -> None:
     down = lease(11)
     assert (down.running, down.holder) == (False, "h:1:t")
     assert down.seen_at is not None
+
+
+def test_the_jobs_trouble_is_what_it_last_said_unless_all_is_well(engine: Engine) -> None:
+    def trouble() -> tuple[str, str] | None:
+        found = read_operation(engine, HOUR).job.trouble
+        return found and (found.state, found.message)
+
+    set_status(engine, "model", "error", "of another part")
+    assert trouble() is None
+    for state in ("error", "warning"):
+        set_status(engine, "job", state, "what happened")  # type: ignore[arg-type]
+        assert trouble() == (state, "what happened")
+    set_status(engine, "job", "ok", "runs again; what happened")
+    assert trouble() is None
 
 
 def test_dead_letters_by_reason_with_the_newest_of_each(engine: Engine) -> None:

@@ -18,7 +18,9 @@ from kafka import KafkaAdminClient, KafkaProducer, TopicPartition
 from sqlalchemy import Engine, select
 
 from fraudstream.simulator import simulate
+from fraudstream.store.job_status import JOB
 from fraudstream.store.progress import read_progress
+from fraudstream.store.status import read_status
 from fraudstream.store.tables import clean_data
 from fraudstream.topic import ensure_topic, offset_range
 from tests.support.brokers import Broker
@@ -69,6 +71,13 @@ class Scene:
 
     def wait_for(self, records: int) -> None:
         wait_for_all(self.engine, self.topic, records, self.log)
+
+    def told(self) -> tuple[str, str]:
+        """What the job last said to the dashboard: its state and the text."""
+        with self.engine.connect() as connection:
+            found = read_status(connection, JOB)
+        assert found is not None
+        return found.state, found.message
 
     def stored_ids(self) -> set[str]:
         with self.engine.connect() as connection:
@@ -153,6 +162,9 @@ def lost_while_stopped(scene: Scene) -> None:
         scene.wait_for(len(remaining) + 400)
     assert scene.stored_ids() == remaining | ids(range(200, 600))
     assert scene.committed() == len(remaining) + 400
+    state, told = scene.told()
+    assert state == "ok"
+    assert "last error at 20" in told and f"topic {topic} was deleted and created anew" in told
 
 
 def lost_while_running(scene: Scene) -> None:
@@ -195,8 +207,11 @@ def assert_stops(scene: Scene, job: Job, *words: str) -> None:
     # Lines may be broken for the terminal.
     said = re.sub(r"\s+", " ", last)
     assert code == 1, scene.said()[-4000:]
+    state, told = scene.told()
+    assert state == "error"
     for each in (*words, "Nothing was skipped.", "python -m fraudstream offsets accept"):
         assert each in said
+        assert each in told
 
 
 def accept(scene: Scene, expected: str) -> None:

@@ -32,7 +32,23 @@ def test_a_job_that_is_down_says_since_when_in_local_time():
 
 
 def test_a_job_that_never_ran_says_so():
-    assert "never run" in views.job_text(False, None, None, NOON, CAIRO)
+    assert views.job_text(False, None, None, NOON, CAIRO) == (
+        "The job has never run on this database. Start data_cleaning.py."
+    )
+
+
+@pytest.mark.parametrize(("running", "holder"), [(False, None), (False, HOLDER), (True, HOLDER)])
+def test_of_a_job_in_trouble_nobody_says_that_a_start_suffices(running, holder):
+    said = views.job_text(running, holder, holder and NOON, NOON, CAIRO, in_trouble=True)
+    assert said
+    assert "Start data_cleaning.py" not in said
+    assert "goes on" not in said
+
+
+def test_the_jobs_own_words_are_shown_as_they_are_with_their_local_time():
+    assert views.trouble_text("<b>lost</b>: offsets accept", NOON, CAIRO) == (
+        "What it last said, at 2026-03-01 14:00:00 (Africa/Cairo): <b>lost</b>: offsets accept"
+    )
 
 
 @pytest.mark.parametrize(

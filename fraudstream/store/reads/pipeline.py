@@ -12,8 +12,10 @@ import pandas as pd
 from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, case, func, literal, select, text
 
 from fraudstream.store.clock import SERVER_NOW
+from fraudstream.store.job_status import JOB
 from fraudstream.store.reads.frames import one, read_frame
 from fraudstream.store.reads.snapshot import snapshot
+from fraudstream.store.status import Status, read_status
 from fraudstream.store.tables import (
     alerts,
     batch_metrics,
@@ -80,11 +82,15 @@ def pipeline(connection: Connection) -> Pipeline:
 
 @dataclass(frozen=True)
 class Job:
-    """Whether a writer holds a fresh lease; `seen_at` (UTC) is when the last one renewed it, None: never."""
+    """Whether a writer holds a fresh lease; `seen_at` (UTC) is when the last one renewed it, None: never.
+
+    `trouble` is what it last said, unless all is well since.
+    """
 
     running: bool
     holder: str | None
     seen_at: datetime | None
+    trouble: Status | None = None
 
 
 @dataclass(frozen=True)
@@ -156,11 +162,11 @@ def job(connection: Connection) -> Job:
         .order_by(writer_lease.c.renewed_at.desc())
         .limit(1)
     ).first()
-    return (
-        Job(False, None, None)
-        if last is None
-        else Job(last.age_us <= LEASE_S * 1e6, last.holder, last.renewed_at)
-    )
+    said = read_status(connection, JOB)
+    trouble = None if said is None or said.state == "ok" else said
+    if last is None:
+        return Job(False, None, None, trouble)
+    return Job(last.age_us <= LEASE_S * 1e6, last.holder, last.renewed_at, trouble)
 
 
 def batches(connection: Connection, window: timedelta) -> Batches | None:
