@@ -33,7 +33,7 @@ class Palette:
 LIGHT = Palette(
     background="#FFFFFF",
     panel="#F3F6FA",
-    text="#1F2A37",
+    text="#0F1720",
     muted="#566476",
     grid="#E3E8EE",
     plain="#5694C6",

@@ -201,6 +201,12 @@ def test_a_narrow_screen_shows_everything_without_scrolling_sideways(filled: Fil
     expect(page.get_by_test_id("stSidebarNav")).not_to_be_in_viewport()
 
 
+def test_captions_are_as_opaque_as_their_contrast_was_tested_with(filled: Filled, dashboard: Dashboard):
+    """See tests/unit/test_palette.py."""
+    dashboard.page.goto(filled.address)
+    expect(dashboard.page.get_by_test_id("stCaptionContainer").first).to_have_css("opacity", "0.6")
+
+
 RECORD_PLACES = """
 window.places = new Set();
 window.recording = setInterval(() => window.places.add(JSON.stringify(

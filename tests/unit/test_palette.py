@@ -13,6 +13,8 @@ from fraudstream.views.palette import DARK, LIGHT, Palette, palette_of
 THEMES = {"light": LIGHT, "dark": DARK}
 # WCAG 2.1: text at 4.5 to 1 (level AA), graphics that mean something at 3 to 1.
 TEXT, GRAPHICS = 4.5, 3.0
+# Streamlit draws captions so over their ground; it is no setting.
+CAPTION_OPACITY = 0.6
 
 
 def luminance(colour: str) -> float:
@@ -27,6 +29,13 @@ def contrast(one: str, other: str) -> float:
     return (lighter + 0.05) / (darker + 0.05)
 
 
+def caption(text: str, ground: str) -> str:
+    """The colour of a caption as it is seen."""
+    pairs = [(int(text[start : start + 2], 16), int(ground[start : start + 2], 16)) for start in (1, 3, 5)]
+    mixed = [round(CAPTION_OPACITY * above + (1 - CAPTION_OPACITY) * below) for above, below in pairs]
+    return "#{:02X}{:02X}{:02X}".format(*mixed)
+
+
 def theme(name: str) -> dict[str, str]:
     return tomllib.loads((PROJECT_DIR / ".streamlit" / "config.toml").read_text())["theme"][name]
 
@@ -34,6 +43,11 @@ def theme(name: str) -> dict[str, str]:
 def test_contrast_is_the_one_that_wcag_defines() -> None:
     assert contrast("#000000", "#FFFFFF") == pytest.approx(21)
     assert contrast("#777777", "#FFFFFF") == pytest.approx(4.48, abs=0.01)
+
+
+def test_a_caption_lies_between_text_and_ground() -> None:
+    assert caption("#000000", "#FFFFFF") == "#666666"
+    assert caption("#FFFFFF", "#000000") == "#999999"
 
 
 @pytest.mark.parametrize("name", THEMES)
@@ -44,6 +58,13 @@ def test_text_can_be_read_on_whatever_it_stands(name: str) -> None:
     for ground in (palette.background, palette.panel):
         assert contrast(palette.muted, ground) >= TEXT
         assert contrast(theme(name)["primaryColor"], ground) >= TEXT
+
+
+@pytest.mark.parametrize("name", THEMES)
+def test_captions_can_be_read(name: str) -> None:
+    settings = theme(name)
+    for ground in (settings["backgroundColor"], settings["secondaryBackgroundColor"]):
+        assert contrast(caption(settings["textColor"], ground), ground) >= TEXT
 
 
 @pytest.mark.parametrize("name", THEMES)
