@@ -20,7 +20,13 @@ from sqlalchemy.engine import make_url
 from fraudstream.store.migrate import migrate
 from fraudstream.store.reads.queue import SEARCHED
 from fraudstream.store.reads.snapshot import open_engine
-from tests.support.browsing import WITHIN_A_REFRESH_MS, Dashboard, Watch
+from tests.support.browsing import (
+    NARROW,
+    WITHIN_A_REFRESH_MS,
+    Dashboard,
+    Watch,
+    expect_no_wider_than_the_screen,
+)
 from tests.support.transactions import Judged, store
 
 NOON = datetime.fromisoformat("2026-03-01 12:00:00")
@@ -337,17 +343,14 @@ def test_hostile_texts_are_shown_letter_by_letter(filled: Filled, queue: Queue, 
 
 
 def test_a_narrow_screen_reviews_too_and_nobody_does_without_a_name(filled: Filled, queue: Queue) -> None:
-    queue.page.set_viewport_size({"width": 390, "height": 1700})
+    queue.page.set_viewport_size({**NARROW, "height": 1700})
     queue.open(filled.address, name=None)
     queue.expect_chosen("A8")
     expect(queue.page.get_by_role("button", name="Fraud")).to_be_disabled()
     queue.introduce("Mona")
     queue.page.get_by_role("button", name="Legitimate").click()
     queue.expect_told("Legitimate: A8")
-    wider = queue.page.evaluate(
-        "document.scrollingElement.scrollWidth - document.scrollingElement.clientWidth"
-    )
-    assert wider <= 0
+    expect_no_wider_than_the_screen(queue.page)
 
 
 def test_a_search_that_found_nothing_so_far_says_that_it_may_go_on(filled: Filled, queue: Queue) -> None:

@@ -26,7 +26,12 @@ from fraudstream.store.labels import import_labels
 from fraudstream.store.migrate import migrate
 from fraudstream.store.reads.snapshot import open_engine
 from fraudstream.store.reviews import Seen, review
-from tests.support.browsing import WITHIN_A_REFRESH_MS, Dashboard
+from tests.support.browsing import (
+    NARROW,
+    WITHIN_A_REFRESH_MS,
+    Dashboard,
+    expect_no_wider_than_the_screen,
+)
 from tests.support.transactions import Judged, store
 from tests.support.waiting import wait_until
 
@@ -252,10 +257,10 @@ def test_rules_and_model_say_how_good_the_flags_are(filled: Filled, page: Page, 
 
 @pytest.mark.parametrize("path", ["/transaction?id=odd", "/user?id=U1", "/rules?days=All"])
 def test_a_narrow_screen_is_not_wider_than_it_is(filled: Filled, page: Page, path: str) -> None:
-    page.set_viewport_size({"width": 390, "height": 2500})
+    page.set_viewport_size({**NARROW, "height": 2500})
     filled.open(page, path)
     expect(
         page.get_by_role("heading", level=2).or_(page.get_by_role("heading", level=3)).first
     ).to_be_visible()
-    wider = page.evaluate("document.scrollingElement.scrollWidth - document.scrollingElement.clientWidth")
-    assert wider <= 0
+    page.locator(".js-plotly-plot .main-svg").first.wait_for()
+    expect_no_wider_than_the_screen(page)

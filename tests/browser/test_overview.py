@@ -6,11 +6,17 @@ import re
 from collections.abc import Callable
 from decimal import Decimal
 
+import pytest
 from playwright.sync_api import Page, expect
 from sqlalchemy import Engine, text
 from sqlalchemy.engine import make_url
 
-from tests.support.browsing import WITHIN_A_REFRESH_MS, Dashboard
+from tests.support.browsing import (
+    NARROW,
+    WITHIN_A_REFRESH_MS,
+    Dashboard,
+    expect_no_wider_than_the_screen,
+)
 from tests.support.filled_dashboard import NOON, Filled
 from tests.support.relay import Relay
 from tests.support.transactions import Judged, random_transactions, store
@@ -192,13 +198,38 @@ def test_a_refused_account_is_named_and_its_password_is_not(
 
 def test_a_narrow_screen_shows_everything_without_scrolling_sideways(filled: Filled, dashboard: Dashboard):
     page = dashboard.page
-    page.set_viewport_size({"width": 390, "height": 844})
-    for path in ("", "pipeline"):
-        page.goto(f"{filled.address}/{path}")
-        expect(page.get_by_role("heading", level=1)).to_be_visible()
-        expect(page.get_by_test_id("stMetric").first).to_be_visible()
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.set_viewport_size(NARROW)
+    for query in ("", "?period=Custom&from=2026-03-02T05:00&to=2026-03-03T05:00"):
+        page.goto(f"{filled.address}/{query}")
+        dashboard.column("feed", "Transaction")
+        dashboard.bar_labels("Risky-merchants-by-amount")
+        expect_no_wider_than_the_screen(page)
     expect(page.get_by_test_id("stSidebarNav")).not_to_be_in_viewport()
+
+
+@pytest.mark.parametrize(
+    ("too_wide", "noticed"),
+    [
+        ("<div style='width: 900px'>a long line</div>", "px of the page"),
+        (
+            "<div style='overflow: hidden'><button style='margin-left: 380px'>Send</button></div>",
+            "BUTTON Send",
+        ),
+    ],
+)
+def test_what_is_wider_than_a_narrow_screen_is_noticed(
+    filled: Filled, dashboard: Dashboard, too_wide: str, noticed: str
+):
+    page = dashboard.page
+    page.set_viewport_size(NARROW)
+    page.goto(filled.address)
+    dashboard.column("feed", "Transaction")
+    expect_no_wider_than_the_screen(page)
+    page.get_by_test_id("stMainBlockContainer").evaluate(
+        "(main, html) => main.insertAdjacentHTML('beforeend', html)", too_wide
+    )
+    with pytest.raises(AssertionError, match=noticed):
+        expect_no_wider_than_the_screen(page)
 
 
 def test_captions_are_as_opaque_as_their_contrast_was_tested_with(filled: Filled, dashboard: Dashboard):

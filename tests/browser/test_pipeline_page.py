@@ -11,7 +11,12 @@ from sqlalchemy import Engine, text
 
 from fraudstream.store.status import set_status
 from fraudstream.store.tables import batch_metrics, dead_letters, mails
-from tests.support.browsing import WITHIN_A_REFRESH_MS, Dashboard
+from tests.support.browsing import (
+    NARROW,
+    WITHIN_A_REFRESH_MS,
+    Dashboard,
+    expect_no_wider_than_the_screen,
+)
 from tests.support.transactions import random_transactions, store
 
 HOSTILE = "<img src=x onerror=alert(1)> **b** $x$ </script>"
@@ -97,3 +102,9 @@ def test_it_says_how_the_pipeline_is_letter_by_letter_up_and_down(
     page.get_by_role("radio", name="1 hour").click()
     expect(dashboard.kpi("Rows per second")).to_have_text("0.8")
     expect(page.get_by_role("radio", name="1 hour")).to_be_checked()
+
+    page.set_viewport_size({**NARROW, "height": 2_500})
+    page.reload()
+    dashboard.column("components", "Message")
+    dashboard.chart("Duration-of-a-batch").locator(".legendtext").first.wait_for()
+    expect_no_wider_than_the_screen(page)

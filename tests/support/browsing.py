@@ -12,7 +12,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from playwright.sync_api import BrowserContext, ConsoleMessage, Locator, Page, Route, expect
+from playwright.sync_api import (
+    BrowserContext,
+    ConsoleMessage,
+    Locator,
+    Page,
+    Route,
+    ViewportSize,
+    expect,
+)
 
 from fraudstream.config import PROJECT_DIR, child_environment, program_on_path
 from tests.support.ports import free_port
@@ -23,6 +31,8 @@ REFRESH_MS = 10_000
 # A refresh, on a machine that is busy with other tests.
 WITHIN_A_REFRESH_MS = REFRESH_MS + 15_000
 _STOP_S = 10
+# A phone, upright.
+NARROW: ViewportSize = {"width": 390, "height": 844}
 ROW_PX = 33
 # One call for the whole table: between two, the grid may have been drawn anew.
 _CELLS_BY_COLUMN = """grids => grids.map(grid => Object.fromEntries(
@@ -31,6 +41,15 @@ _CELLS_BY_COLUMN = """grids => grids.map(grid => Object.fromEntries(
         [...grid.querySelectorAll(`td[aria-colindex='${index + 1}']`)].map(cell => cell.textContent),
     ])
 ))"""
+# The page scrolls in the element main; what lies around it is cut off, and never wider than the window.
+_BEYOND_THE_RIGHT_EDGE = """main => {
+    const edge = main.getBoundingClientRect().left + main.clientWidth + 0.5;
+    const wider = main.scrollWidth - main.clientWidth;
+    const beyond = [...main.querySelectorAll("button, input, textarea, [data-testid=stMetric]")]
+        .filter(each => each.getBoundingClientRect().right > edge)
+        .map(each => `${each.tagName} ${each.ariaLabel || each.textContent}`);
+    return [...(wider > 0 ? [`${wider} px of the page`] : []), ...beyond];
+}"""
 _PROBE = re.compile(r"127\.0\.0\.1:\d+/[a-z]+/_stcore/(health|host-config)$")
 
 
@@ -82,6 +101,14 @@ def _answers(url: str) -> bool:
             return response.status == 200
     except (urllib.error.URLError, TimeoutError, ConnectionError):
         return False
+
+
+def expect_no_wider_than_the_screen(page: Page) -> None:
+    """Nothing of what the page shows now is beyond its right edge."""
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+    expect(page.get_by_test_id("stSkeleton")).to_have_count(0)
+    beyond = page.get_by_test_id("stMain").evaluate(_BEYOND_THE_RIGHT_EDGE)
+    assert not beyond, f"beyond the right edge: {beyond}"
 
 
 class Watch:
