@@ -37,7 +37,7 @@ class Known:
 
 @dataclass(frozen=True)
 class Choice:
-    """`period` is None where a custom one ends before it starts."""
+    """`period` is None where a custom one lacks an end, or ends before it starts."""
 
     period: Recent | Period | None
     filter: Filter
@@ -93,16 +93,36 @@ def _choose_name(label: str, everything: str, names: tuple[str, ...]) -> str | N
 
 
 def _choose_hours(newest: datetime | None) -> Period | None:
-    usual = latest(DAY, newest or datetime.now())  # noqa: DTZ005 - only where no data say better
+    _fill_in_hours(latest(DAY, newest or datetime.now()))  # noqa: DTZ005 - only where no data say better
     common: dict[str, Any] = {
+        "value": None,
         "step": timedelta(hours=1),
         "min_value": FIRST,
         "max_value": LAST,
         "format": "YYYY-MM-DD",
+        "required": True,
         "bind": "query-params",
         "width": MOMENT_PX,
     }
     with st.container(horizontal=True, vertical_alignment="bottom", key="hours"):
-        start = st.datetime_input("From (whole hours)", usual.start, key="from", **common)
-        end = st.datetime_input("To (not included)", usual.end, key="to", **common)
+        start = st.datetime_input("From (whole hours)", key="from", **common)
+        end = st.datetime_input("To (not included)", key="to", **common)
     return None if start is None or end is None else between(start, end)
+
+
+def _fill_in_hours(usual: Period) -> None:
+    """Put the usual hours into the fields and the address, once.
+
+    As defaults they would be left out of the address, and a bookmark would count others once data have
+    moved on.
+    """
+    moments = {"from": usual.start, "to": usual.end.replace(second=0, microsecond=0)}
+    missing = {
+        key: moment
+        for key, moment in moments.items()
+        if key not in st.session_state and key not in st.query_params
+    }
+    for key, moment in missing.items():
+        st.session_state[key] = moment
+    if missing:
+        st.query_params.update({key: moment.isoformat(timespec="minutes") for key, moment in missing.items()})

@@ -47,7 +47,7 @@ def show() -> None:
     st.title(OVERVIEW.title, anchor=False)
     choice = filters.choose()
     if choice.period is None:
-        st.warning("The period ends before it starts: choose a later end.", icon=":material/event_busy:")
+        st.warning("Choose a start, and an end that is later.", icon=":material/event_busy:")
         return
     _live(choice.period, choice.filter)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from datetime import timedelta
 from decimal import Decimal
 
 import pytest
@@ -105,7 +106,44 @@ def test_a_period_counts_what_lies_in_it_and_compares_it_with_the_one_before(
     )
     expect(page.get_by_text("before it, shaded, the rest of 24 hours")).to_be_visible()
     page.goto(f"{filled.address}/?period=Custom&from=2026-03-02T05:00&to=2026-03-02T04:00")
-    expect(page.get_by_text("The period ends before it starts")).to_be_visible()
+    expect(page.get_by_text("Choose a start, and an end that is later.")).to_be_visible()
+    page.goto(f"{filled.address}/?period=Custom&from=then&to=2026-03-02T04:00")
+    expect(page.get_by_text("Choose a start, and an end that is later.")).to_be_visible()
+
+
+def test_a_bookmark_of_a_custom_period_counts_it_when_data_have_moved_on(
+    engine: Engine, database: str, start_dashboard: Callable[..., str], dashboard: Dashboard
+):
+    """Custom clicked, with the usual hours; and an address that lacks an end."""
+    shown = Filled(engine, start_dashboard(MYSQL_URL=database))
+    page = dashboard.page
+    store(engine, random_transactions(600, seed=31, start=NOON))
+    usual = shown.kpis("`Time` >= '2026-03-03 12:00' AND `Time` < '2026-03-04 12:00'")
+    assert usual != shown.kpis()
+    page.goto(shown.address)
+    dashboard.expect_kpis(**shown.kpis())
+    dashboard.choose_period("Custom")
+    dashboard.expect_kpis(**usual)
+    both = re.compile(r"/\?period=Custom&from=2026-03-03T12(:|%3A)00&to=2026-03-04T12(:|%3A)00$")
+    expect(page).to_have_url(both)
+    clicked = page.url
+    page.goto(f"{shown.address}/?period=Custom")
+    dashboard.expect_kpis(**usual)
+    expect(page).to_have_url(both)
+    page.goto(f"{shown.address}/?period=Custom&from=2026-03-02T12:00")
+    expect(page).to_have_url(re.compile(r"from=2026-03-02T12(:|%3A)00&to=2026-03-04T12(:|%3A)00$"))
+    chosen = page.url
+
+    store(engine, random_transactions(200, seed=32, start=NOON + timedelta(days=9), prefix="L"))
+    later = page.context.new_page()
+    for address, where in (
+        (clicked, "`Time` >= '2026-03-03 12:00' AND `Time` < '2026-03-04 12:00'"),
+        (chosen, "`Time` >= '2026-03-02 12:00' AND `Time` < '2026-03-04 12:00'"),
+    ):
+        later.goto(address)
+        Dashboard(later).expect_kpis(**shown.kpis(where))
+        expect(later).to_have_url(address)
+    later.close()
 
 
 def test_every_filter_applies_to_every_number(filled: Filled, dashboard: Dashboard):
