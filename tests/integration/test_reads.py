@@ -152,7 +152,8 @@ def test_the_time_of_each_read_of_each_page_can_be_taken(filled):
         "feed, week",
         "batches",
         "dead letters",
-        "queue",
+        "queue, fraud, search",
+        "queue, legitimate, ",
         "user",
         "rules and model",
     ):

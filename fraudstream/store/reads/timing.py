@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
 from statistics import median
+from typing import get_args
 
 from sqlalchemy import Connection, Engine, select
 
@@ -95,10 +96,21 @@ def _pipeline() -> Iterator[tuple[str, Read]]:
         yield f"batches, {window}", partial(pipeline.batches, window=window)
 
 
+def _queue(connection: Connection) -> Iterator[tuple[str, Read]]:
+    """Each state alone, with a reason, and with a search that finds nothing and so looks as far as any."""
+    code = next(iter(queue.reason_codes(connection)), None)
+    for state in (None, *get_args(queue.State)):
+        for wanted in (
+            queue.Wanted(state),
+            queue.Wanted(state, code),
+            queue.Wanted(state, search="nowhere to be found"),
+        ):
+            said = (state, wanted.code, "search" if wanted.search else None)
+            yield ", ".join(["queue", *filter(None, said)]), partial(queue.read_queue, wanted=wanted)
+
+
 def _analysis(connection: Connection) -> Iterator[tuple[str, Read]]:
-    yield "queue", lambda on: queue.read_queue(on, queue.Wanted())
-    yield "queue, new", lambda on: queue.read_queue(on, queue.Wanted("new"))
-    yield "queue, search", lambda on: queue.read_queue(on, queue.Wanted(search="nowhere to be found"))
+    yield from _queue(connection)
     newest = connection.execute(
         select(alerts.c.TransactionID, alerts.c.UserID).order_by(alerts.c.alert_id.desc()).limit(1)
     ).first()
