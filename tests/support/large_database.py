@@ -14,6 +14,7 @@ import orjson
 from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import make_url
 
+import fraudstream  # noqa: F401 - before pyarrow, which `benchmarks` imports: see there
 from benchmarks.past import COUNT_MONTHS
 from fraudstream.schema import CITIES, DEVICES, MERCHANTS
 from fraudstream.store.engine import make_engine
