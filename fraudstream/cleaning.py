@@ -1,7 +1,8 @@
 """Kafka records -> cleaned transactions, or the reason why a record cannot be used.
 
 Pure. Every record comes out exactly once: either `rejection` is null and the seven fields are set (optional
-ones may be null), or `rejection` and `detail` say why and `key` and `value` hold the original bytes.
+ones may be null), or `rejection` and `detail` say why and `key` and `value` hold the original bytes, at most
+the first MAX_MESSAGE_BYTES of each.
 
 Whole columns at once accept what has the producer's form and is usable beyond doubt, nearly all of a stream.
 What they leave is looked at one by one (`parsing.py`), which alone can refuse: so the rules are in one place,
@@ -17,7 +18,7 @@ from zoneinfo import ZoneInfo
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from fraudstream.parsing import Refused, parse, spelling
+from fraudstream.parsing import Refused, parse, require_length, spelling
 from fraudstream.schema import (
     CLEANED_ARROW,
     EARLIEST_TIME,
@@ -89,6 +90,7 @@ def _accept(records: pa.Table, zone: ZoneInfo) -> tuple[pa.Table, pa.Array]:
     transactions = pa.table([columns[name] for name in FIELD_NAMES], schema=TRANSACTION_ARROW)
     checks = (
         pc.is_valid(found),
+        pc.fill_null(pc.less_equal(pc.binary_length(records["key"]), MAX_MESSAGE_BYTES), True),
         *(pc.is_valid(texts[field.name]) for field in FIELDS if field.required),
         *(_fits(texts[field.name], field) for field in FIELDS),
         pc.less_equal(amount, pa.scalar(MAX_AMOUNT, amount.type)),
@@ -160,9 +162,17 @@ def _clean_each(records: pa.Table, zone: ZoneInfo) -> pa.Table:
 
 def _clean_one(record: dict[str, Any], zone: ZoneInfo) -> dict[str, Any]:
     """A row of CLEANED_ARROW: the seven values, or the reason why not and the original bytes."""
+    key, value = record["key"], record["value"]
     origin = {name: record[source] for name, source in _ORIGIN.items()}
     try:
-        return origin | parse(record["value"], kafka_time=record["timestamp"], zone=zone)
+        require_length(
+            key=record["key_bytes"] or len(key or b""), value=record["value_bytes"] or len(value or b"")
+        )
+        return origin | parse(value, kafka_time=record["timestamp"], zone=zone)
     except Refused as refusal:
         said = {"rejection": refusal.rejection.value, "detail": refusal.detail}
-        return origin | {"key": record["key"], "value": record["value"]} | said
+        return origin | {"key": _kept(key), "value": _kept(value)} | said
+
+
+def _kept(original: bytes | None) -> bytes | None:
+    return None if original is None else original[:MAX_MESSAGE_BYTES]

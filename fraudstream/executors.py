@@ -22,7 +22,7 @@ from pyspark.sql import functions as F
 from fraudstream.cleaning import clean
 from fraudstream.features import FindHistories
 from fraudstream.merchant_risk import Outcomes
-from fraudstream.schema import JUDGED_ARROW, RECORD_ARROW, Outcome, Rejection
+from fraudstream.schema import JUDGED_ARROW, MAX_MESSAGE_BYTES, RECORD_ARROW, Outcome, Rejection
 from fraudstream.scoring import Claims, FindStored, Judge, Known, judge_partition, with_outcome
 from fraudstream.uncommitted import Uncommitted
 
@@ -137,8 +137,14 @@ def shares_by_user(cleaned: pa.Table, shares: int) -> dict[int, pa.Table]:
 
 
 def records_of(source: DataFrame) -> DataFrame:
-    """Of Kafka's rows the columns of RECORD_ARROW, in at most as many tasks as share a batch."""
-    return source.select(*RECORD_ARROW.names).coalesce(tasks_a_batch(source.sparkSession))
+    """Of Kafka's rows the columns of RECORD_ARROW, in at most as many tasks as share a batch.
+
+    Key and value are cut where they are too long anyway: some KB in Kafka may be compressed megabytes.
+    """
+    cut = {name: F.substring(name, 1, MAX_MESSAGE_BYTES + 1) for name in ("key", "value")}
+    lengths = {f"{name}_bytes": F.octet_length(name) for name in cut}
+    records = source.withColumns(cut | lengths).select(*RECORD_ARROW.names)
+    return records.coalesce(tasks_a_batch(source.sparkSession))
 
 
 def tasks_a_batch(session: SparkSession) -> int:

@@ -47,6 +47,8 @@ def _records(rows: list[Cells], now: datetime) -> pa.Table:
         "partition": pa.repeat(pa.scalar(0, pa.int32()), len(rows)),
         "offset": pa.array(range(len(rows)), pa.int64()),
         "timestamp": pa.repeat(pa.scalar(now, RECORD_ARROW.field("timestamp").type), len(rows)),
+        "key_bytes": pa.nulls(len(rows), pa.int32()),
+        "value_bytes": pa.nulls(len(rows), pa.int32()),
     }
     return pa.table(columns, schema=RECORD_ARROW)
 

@@ -35,8 +35,8 @@ class Refused(Exception):
 def parse(value: bytes | None, *, kafka_time: datetime, zone: ZoneInfo) -> dict[str, Any]:
     """A message -> its seven values by name, None where an optional one is missing. Raises Refused.
 
-    `kafka_time` is aware and at most LATEST_KAFKA_TIME. `Time` is local time in `zone`: a text with an offset
-    is converted to it. Nothing else is raised, whatever the message.
+    `value` has passed `require_length`; `kafka_time` is aware and at most LATEST_KAFKA_TIME. `Time` is local
+    time in `zone`: a text with an offset is converted to it. Nothing else is raised, whatever the message.
     """
     texts = _texts(_flat_object(_decoded(value)))
     _require_presence_and_length(texts)
@@ -45,6 +45,18 @@ def parse(value: bytes | None, *, kafka_time: datetime, zone: ZoneInfo) -> dict[
         "Amount": _amount(texts["Amount"] or ""),
         "Time": _time(texts["Time"] or "", kafka_time, zone),
     }
+
+
+def require_length(*, key: int, value: int) -> None:
+    """Raises Refused where one of them has more bytes than a message may."""
+    too_long = [
+        f"{part} of {length} bytes"
+        for part, length in (("key", key), ("value", value))
+        if length > MAX_MESSAGE_BYTES
+    ]
+    if too_long:
+        detail = f"{' and '.join(too_long)}: only the first {MAX_MESSAGE_BYTES} are kept"
+        raise Refused(Rejection.MESSAGE_TOO_LONG, detail)
 
 
 # --- JSON text -----------------------------------------------------------------------------------
@@ -75,8 +87,6 @@ _DEEPEST = 500
 def _decoded(value: bytes | None) -> str:
     if value is None:
         raise Refused(Rejection.NULL_MESSAGE)
-    if len(value) > MAX_MESSAGE_BYTES:
-        raise Refused(Rejection.MESSAGE_TOO_LONG)
     try:
         return value.decode()
     except UnicodeDecodeError:

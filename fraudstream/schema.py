@@ -35,8 +35,9 @@ FIELDS: tuple[Field, ...] = (
 FIELD_NAMES: tuple[str, ...] = tuple(field.name for field in FIELDS)
 MAX_LENGTH: dict[str, int] = {field.name: field.max_length for field in FIELDS}
 
-# A message longer than this cannot be a transaction: the seven fields at their longest, escaped, fit
-# many times over.
+# A message with a longer value cannot be a transaction: the seven fields at their longest, escaped, fit many
+# times over; and a longer key is no user's. No more of either is kept: Kafka's own limit is on compressed
+# bytes, and what it lets through may be larger than memory and database can take.
 MAX_MESSAGE_BYTES = 65_536
 
 TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
@@ -116,7 +117,8 @@ TRANSACTION_ARROW = pa.schema(
     ]
 )
 
-# One record as Kafka has it.
+# One record as Kafka has it. Key and value may be cut, to more than MAX_MESSAGE_BYTES; where `key_bytes` and
+# `value_bytes` are null, they are as long as they are here.
 RECORD_ARROW = pa.schema(
     [
         pa.field("key", pa.binary()),
@@ -124,11 +126,14 @@ RECORD_ARROW = pa.schema(
         pa.field("partition", pa.int32()),
         pa.field("offset", pa.int64()),
         pa.field("timestamp", pa.timestamp("us", tz="UTC")),
+        pa.field("key_bytes", pa.int32()),
+        pa.field("value_bytes", pa.int32()),
     ]
 )
 
 # One record after cleaning: where it came from, its fields, and the reason when it cannot be used
-# (its fields are then null, its original key and value present; they are null for a usable record).
+# (its fields are then null, its original key and value present, of each at most the first MAX_MESSAGE_BYTES;
+# they are null for a usable record).
 CLEANED_ARROW = pa.schema(
     [
         pa.field("partition_id", pa.int32()),

@@ -75,7 +75,8 @@ def replay(
     """Send refused records to the topic once more, byte for byte, after what was wrong has been mended.
 
     Each is sent again once: it keeps its entry, with the time of that. What is still wrong with it makes a
-    new entry. Ended halfway, the command may be run again: what then comes twice counts once.
+    new entry. Ended halfway, the command may be run again: what then comes twice counts once. Messages that
+    are too long are left out: only their beginnings are kept.
     """
     from fraudstream import topic
     from fraudstream.publisher.delivery import DeliveryFailed
@@ -89,9 +90,19 @@ def replay(
         selection = Selection(settings.kafka_topic, reason, partition, offset)
         try:
             typer.echo(f"replayed={_replay(settings, engine, selection)}")
+            _tell_what_is_left_out(engine, selection)
         except (DeliveryFailed, topic.BrokerUnavailable, topic.TopicError) as error:
             typer.echo(f"Error: {error}", err=True)
             raise typer.Exit(1) from None
+
+
+def _tell_what_is_left_out(engine: Engine, selection: Selection) -> None:
+    from fraudstream.schema import Rejection
+    from fraudstream.store.dead_letters import count_dead_letters
+
+    counts = {reason: number for reason, number, _ in count_dead_letters(engine, selection)}
+    if number := counts.get(Rejection.MESSAGE_TOO_LONG):
+        typer.echo(f"{number} not sent again: too long, only their beginnings are kept", err=True)
 
 
 def _replay(settings: Settings, engine: Engine, selection: Selection) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Engine, Select, func, or_, select, true, tuple_, update
 
+from fraudstream.schema import Rejection
 from fraudstream.store.clock import SERVER_NOW
 from fraudstream.store.locks import database_lock
 from fraudstream.store.tables import dead_letters
@@ -19,7 +20,8 @@ _LOCK_TIMEOUT_S = 5
 
 @dataclass(frozen=True)
 class DeadLetter:
-    """One refused record as it came, and why it was refused. Times are UTC."""
+    """One refused record, and why it was refused. Of one that is too long there is only the beginning; any
+    other is as it came. Times are UTC."""
 
     topic: str
     topic_id: str
@@ -98,12 +100,13 @@ def next_to_replay(
     """At most `limit` of those that were not sent again yet, in the order in which they came.
 
     `refused_until` (UTC) leaves out what comes back while they are sent. A record with neither key nor value
-    is none of them: there is nothing to send.
+    is none of them: there is nothing to send. Nor is one that is too long: not all of it is here.
     """
     columns = dead_letters.c
     waiting = _letters(selection).where(
         columns.replayed_at.is_(None),
         columns.rejected_at <= refused_until,
+        columns.reason != Rejection.MESSAGE_TOO_LONG.value,
         or_(columns.key.is_not(None), columns.value.is_not(None)),
     )
     in_order = waiting.order_by(columns.kafka_time, columns.partition_id, columns.offset)

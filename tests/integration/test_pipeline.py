@@ -28,6 +28,7 @@ from fraudstream.features import transaction_features
 from fraudstream.merchant_risk import no_outcomes
 from fraudstream.model_store import load
 from fraudstream.rules import load_rules
+from fraudstream.schema import MAX_MESSAGE_BYTES
 from fraudstream.stack import Stack
 from fraudstream.store.progress import Progress, read_progress
 from fraudstream.streaming import FEW
@@ -291,7 +292,8 @@ def test_garbage_and_a_sudden_death_lose_and_double_nothing(
         if (partition, offset) not in positions:
             continue
         sent_key, sent_value = positions[partition, offset]
-        assert (key, value) == (sent_key.encode(), sent_value)
+        assert key == sent_key.encode()
+        assert value == (sent_value and sent_value[:MAX_MESSAGE_BYTES])
         if reason != "conflicting duplicate":
             assert reason == reasons[sent_value]
     assert len(dead) == 2_000 + conflicting + len(expected.rejected)

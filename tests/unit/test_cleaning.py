@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fraudstream.cleaning import clean
-from fraudstream.parsing import Refused, parse
+from fraudstream.parsing import Refused, parse, require_length
 from fraudstream.schema import (
     CLEANED_ARROW,
     FIELD_NAMES,
@@ -479,7 +479,7 @@ def test_each_record_is_cleaned_or_refused_by_rule(number: int, case: Case, rows
     assert row["rejection"] == (case.rejection.value if case.rejection else None), row
     assert (row["partition_id"], row["offset"], row["kafka_time"]) == (3, number, KAFKA_TIME)
     if case.rejection:
-        assert (row["key"], row["value"]) == (KEY, case.value)
+        assert (row["key"], row["value"]) == (KEY, case.value and case.value[:MAX_MESSAGE_BYTES])
         assert {name: row[name] for name in FIELD_NAMES} == dict.fromkeys(FIELD_NAMES)
     else:
         assert {name: row[name] for name in FIELD_NAMES} == case.fields
@@ -500,6 +500,30 @@ def test_detail_names_the_field_or_shows_the_text(rows: dict[int, Row]) -> None:
     assert details["Time=" + json.dumps("2" * 65)[:60]] == "Time has more than 64 characters"
     assert details['Amount="1,23"'] == "1,23"
     assert details['Time="2025-02-30 00:00:00"'] == "2025-02-30 00:00:00"
+    assert details["a byte too long"] == "value of 65537 bytes: only the first 65536 are kept"
+
+
+def test_of_what_was_cut_before_the_whole_length_is_told() -> None:
+    read = {"key": b"k" * (MAX_MESSAGE_BYTES + 1), "value": b"v" * (MAX_MESSAGE_BYTES + 1)}
+    lengths = {"key_bytes": 100_000, "value_bytes": 17_000_000}
+    origin = {"partition": 3, "offset": 0, "timestamp": KAFKA_TIME}
+    table = pa.Table.from_pylist([{**read, **lengths, **origin}], RECORD_ARROW)
+    [row] = clean(table, UTC_ZONE).to_pylist()
+    assert row["rejection"] == Rejection.MESSAGE_TOO_LONG
+    assert row["detail"] == "key of 100000 bytes and value of 17000000 bytes: only the first 65536 are kept"
+    assert (row["key"], row["value"]) == (b"k" * MAX_MESSAGE_BYTES, b"v" * MAX_MESSAGE_BYTES)
+
+
+@pytest.mark.parametrize("value", [message(), message(Amount="1e1"), None], ids=["usual", "odd", "none"])
+def test_a_key_that_is_no_users_makes_a_message_too_long(value: bytes | None) -> None:
+    def rejection(key: bytes) -> str | None:
+        whole = records([value])
+        keyed = whole.set_column(0, RECORD_ARROW.field("key"), [pa.array([key], pa.binary())])
+        found: str | None = clean(keyed, UTC_ZONE)["rejection"][0].as_py()
+        return found
+
+    assert rejection(b"k" * (MAX_MESSAGE_BYTES + 1)) == Rejection.MESSAGE_TOO_LONG
+    assert rejection(b"k" * MAX_MESSAGE_BYTES) == (None if value else Rejection.NULL_MESSAGE)
 
 
 def test_times_are_in_the_zone_of_the_setting() -> None:
@@ -584,6 +608,7 @@ def test_a_batch_is_cleaned_as_a_look_at_each_record_does(
         assert row["kafka_time"] == kafka_time
         found = {name: row[name] for name in FIELD_NAMES} if row["rejection"] is None else row["rejection"]
         try:
+            require_length(key=len(KEY), value=len(value or b""))
             expected: object = parse(value, kafka_time=kafka_time, zone=ZoneInfo(zone))
         except Refused as refusal:
             expected = refusal.rejection.value

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from datetime import UTC, datetime
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -16,12 +17,13 @@ from fraudstream.executors import (
     PartitionWork,
     collected,
     drop_earlier,
+    records_of,
     run_on_executors,
     shares_by_user,
 )
 from fraudstream.known_outcomes import KnownOutcomes
 from fraudstream.rules import load_rules
-from fraudstream.schema import CLEANED_ARROW, RECORD_ARROW
+from fraudstream.schema import CLEANED_ARROW, MAX_MESSAGE_BYTES, RECORD_ARROW
 from fraudstream.scoring import Claims, Judge
 from fraudstream.uncommitted import Uncommitted
 
@@ -96,6 +98,40 @@ def test_shares_without_rows_are_left_out() -> None:
     assert [len(share) for share in shares_by_user(rows, 5).values()] == [1]
     assert shares_by_user(rows, 1) == {0: rows}
     assert shares_by_user(rows[:0], 5) == {}
+
+
+def test_of_what_is_too_long_only_enough_to_say_so_is_read(spark: SparkSession) -> None:
+    columns = [RECORD_ARROW.field(name) for name in ("key", "value", "partition", "offset", "timestamp")]
+    as_in_kafka = pa.schema([*columns, pa.field("topic", pa.string())])
+
+    def read(key: bytes | None, value: bytes | None) -> dict[str, Any]:
+        row = {"key": key, "value": value, "partition": 0, "offset": 1, "timestamp": datetime.now(UTC)}
+        source = spark.createDataFrame(pa.Table.from_pylist([row], as_in_kafka))
+        [found] = records_of(source).toArrow().cast(RECORD_ARROW).to_pylist()
+        return {name: found[name] for name in ("key", "key_bytes", "value", "value_bytes")}
+
+    longest = b"\xc3\xa9" * (MAX_MESSAGE_BYTES // 2)
+    whole = {
+        "key": longest,
+        "key_bytes": MAX_MESSAGE_BYTES,
+        "value": longest,
+        "value_bytes": MAX_MESSAGE_BYTES,
+    }
+    assert read(longest, longest) == whole
+    assert read(None, None) == dict.fromkeys(whole)
+    cut, length = longest + b"\xff", MAX_MESSAGE_BYTES + 1_000_001
+    assert read(b"", cut + b"x" * 1_000_000) == {
+        "key": b"",
+        "key_bytes": 0,
+        "value": cut,
+        "value_bytes": length,
+    }
+    assert read(cut + b"x" * 1_000_000, b"") == {
+        "key": cut,
+        "key_bytes": length,
+        "value": b"",
+        "value_bytes": 0,
+    }
 
 
 def test_a_later_batch_needs_no_code_of_its_own(spark: SparkSession, work: PartitionWork) -> None:
