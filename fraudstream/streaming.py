@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -32,6 +32,7 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
 
 from fraudstream import model_store, resume, topic
+from fraudstream.batch_limit import BatchLimit
 from fraudstream.executors import (
     CleaningWork,
     Here,
@@ -77,6 +78,7 @@ _RENAME_BASED = "org.apache.spark.sql.execution.streaming.checkpointing.FileSyst
 _NO_CHECKSUMS = "org.apache.hadoop.fs.RawLocalFileSystem"
 _WORKERS_FORK_FROM = "fraudstream.executor_daemon"
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 1.0, 30.0
+_LOWERED_FOR_S = 10.0
 _POLL_S = 0.2
 # So many records are judged sooner in one process than spread over the executors.
 FEW = 10_000
@@ -91,7 +93,13 @@ _ONLY_A_PERSON_CAN_HELP = (
 )
 # Of a topic that was replaced, the next start says what is lost.
 _PASSING = (WriterLost, OffsetsMoved, topic.BrokerUnavailable, topic.TopicReplaced, TimeoutError)
-_FORESEEN = (*_ONLY_A_PERSON_CAN_HELP, *_PASSING, DBAPIError, PySparkException, Py4JError)
+_OF_THE_QUERY = (PySparkException, Py4JError, MemoryError, pa.ArrowException)
+_FORESEEN = (*_ONLY_A_PERSON_CAN_HELP, *_PASSING, DBAPIError, *_OF_THE_QUERY)
+
+_JVM_ENDED = (
+    "Spark's JVM has ended: start the job again; if that is how it ends again, with a lower "
+    "MAX_RECORDS_PER_BATCH or a higher SPARK_DRIVER_MEMORY"
+)
 
 
 class JobStopped(Exception):
@@ -132,6 +140,7 @@ def build_session(
     options = {
         "spark.jars": ",".join(str(jar) for jar in jars),
         "spark.driver.memory": driver_memory,
+        "spark.driver.maxResultSize": "0",  # what bounds a batch is memory
         "spark.driver.bindAddress": "127.0.0.1" if local else "0.0.0.0",
         "spark.driver.extraJavaOptions": " ".join(java),
         "spark.driver.host": "127.0.0.1" if local else socket.gethostname(),
@@ -146,6 +155,8 @@ def build_session(
     }
     if local:  # here the imports would compete with all other work for the same cores
         options["spark.python.daemon.module"] = _WORKERS_FORK_FROM
+        # A task that runs out of memory fails, instead of ending the only Java process that there is.
+        options["spark.executor.killOnFatalError.depth"] = "0"
     builder = SparkSession.builder.master(master).appName("fraudstream")
     for name, value in options.items():
         builder = builder.config(name, value)
@@ -181,6 +192,8 @@ class Job:
         self._reached = StoredOffsets(None, {})
         self._warm = False
         self._batch_succeeded = False
+        self._limit = BatchLimit(config.max_records_per_batch)
+        self._waiting: int | None = None
         self.tables_ready = threading.Event()
         self._batch_running = threading.Lock()
         self._commit = PendingCommit()
@@ -193,7 +206,8 @@ class Job:
         """Run until `stopped` says so. Raises JobStopped when only a person can help.
 
         Any other error ends the query, frees the lock, and is followed by a new start from the stored
-        offsets, after a pause that grows from one to thirty seconds while no batch succeeds.
+        offsets, after a pause that grows from one to thirty seconds while no batch succeeds, and with smaller
+        batches where the first one failed.
         """
         pause_s = _FIRST_RETRY_S
         while not self._stopped():
@@ -205,7 +219,13 @@ class Job:
                 if trouble.only_a_person_can_help:
                     raise JobStopped(trouble.text) from error
                 log.error("%s", trouble.text)
+                if isinstance(error, _OF_THE_QUERY) and error is self._failure and not self._batch_succeeded:
+                    self._limit.halve(self._waiting)
+                    log.warning("a batch has at most %d records from now on", self._limit.records)
             else:
+                if self._batch_succeeded:
+                    self._limit.double()
+                    pause_s = _FIRST_RETRY_S
                 continue
             if self._batch_succeeded or time.monotonic() - started > _LONGEST_RETRY_S:
                 pause_s = _FIRST_RETRY_S
@@ -277,10 +297,14 @@ class Job:
                 handler.let_go()
 
     def _await_end(self, query: StreamingQuery) -> None:
-        """Return when told to stop; raises what ended the query before that."""
+        """Return when told to stop or when the next query may take more; raises what ended it before that."""
+        started = time.monotonic()
         try:
             while not (
-                self._stopped() or self._commit.has_failed or query.awaitTermination(_POLL_S)  # type: ignore[arg-type]
+                self._stopped()
+                or self._commit.has_failed
+                or self._may_take_more(started)
+                or query.awaitTermination(_POLL_S)  # type: ignore[arg-type]
             ):
                 pass
         except PySparkException:
@@ -296,6 +320,10 @@ class Job:
                 self._commit.settle()
         if self._failure is not None:
             raise self._failure
+
+    def _may_take_more(self, started: float) -> bool:
+        tried = self._batch_succeeded and time.monotonic() - started > _LOWERED_FOR_S
+        return tried and self._limit.is_lowered
 
     def _where_to_start(self, writer: Writer) -> tuple[topic.TopicInfo, dict[int, int]]:
         kafka, name = self._config.kafka, self._config.topic
@@ -324,8 +352,8 @@ class Job:
             .option("subscribe", self._config.topic)
             .option("startingOffsets", json.dumps({self._config.topic: by_partition}))
             .option("failOnDataLoss", "true")
-            .option("maxOffsetsPerTrigger", self._config.max_records_per_batch)
-            .option("kafka.max.poll.records", 10_000)
+            .option("maxOffsetsPerTrigger", self._limit.records)
+            .option("kafka.max.poll.records", min(10_000, self._limit.records))
             # The default of half a second is most of a lone record's latency.
             .option("kafka.fetch.max.wait.ms", 20)
             .load()
@@ -359,8 +387,9 @@ class Job:
             changes = read_label_changes(connection, self._outcomes.last_change)
         self._outcomes.follow(changes, self._last_batch.transactions)
         clock.lap("labels")
-        waiting = sum(self._reached.behind(latest.current()).values())
-        judge = self._judge_here if waiting <= FEW else self._judge_on_executors
+        self._waiting = _waiting(self._reached, latest.current())
+        few = self._waiting is not None and self._waiting <= FEW
+        judge = self._judge_here if few else self._judge_on_executors
         judged = with_original_bytes(judge(records, before), records)
         clock.lap("judge")
         self._commit.settle()
@@ -439,11 +468,11 @@ def _trouble(error: Exception) -> _Trouble:
     if isinstance(error, _ONLY_A_PERSON_CAN_HELP):
         return _Trouble(str(error), only_a_person_can_help=True)
     if isinstance(error, Py4JNetworkError):
-        return _Trouble("Spark's JVM has ended: start the job again", only_a_person_can_help=True)
+        return _Trouble(_JVM_ENDED, only_a_person_can_help=True)
     if isinstance(error, DBAPIError):
         cause = permanent_cause(error)
         return _Trouble(cause or f"the database of MYSQL_URL cannot be used: {error.orig}", cause is not None)
-    if isinstance(error, (PySparkException, Py4JError)):
+    if isinstance(error, _OF_THE_QUERY):
         cause = permanent_cause_on_executors(error)
         return _Trouble(cause or f"the query failed: {error}", cause is not None)
     if isinstance(error, _PASSING):
@@ -560,6 +589,11 @@ class _OutcomesInUse:
         if self._broadcast is not None:
             self._broadcast.destroy()
             self._broadcast = None
+
+
+def _waiting(reached: StoredOffsets, latest: Mapping[int, int]) -> int | None:
+    """How many records are not committed yet; None where Kafka has not said it."""
+    return sum(reached.behind(latest).values()) if latest else None
 
 
 class _Stopwatch:

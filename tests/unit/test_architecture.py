@@ -25,6 +25,7 @@ PURE = frozenset(
         "cleaning",
         "scoring",
         "uncommitted",
+        "batch_limit",
         "labels",
         "reviews",
         "stored",
