@@ -21,6 +21,7 @@ import pyarrow.compute as pc
 from fraudstream.parsing import Refused, parse, require_length, spelling
 from fraudstream.schema import (
     CLEANED_ARROW,
+    EARLIEST_KAFKA_TIME,
     EARLIEST_TIME,
     FIELD_NAMES,
     FIELDS,
@@ -74,8 +75,9 @@ def clean(records: pa.Table, zone: ZoneInfo) -> pa.Table:
 
 def _with_times_that_fit(records: pa.Table) -> pa.Table:
     times = records["timestamp"]
-    latest = pa.scalar(LATEST_KAFKA_TIME, times.type)
-    fitting = pc.if_else(pc.less(times, latest), times, latest)
+    earliest, latest = (pa.scalar(time, times.type) for time in (EARLIEST_KAFKA_TIME, LATEST_KAFKA_TIME))
+    early_enough = pc.if_else(pc.less(times, latest), times, latest)
+    fitting = pc.if_else(pc.greater(early_enough, earliest), early_enough, earliest)
     return records.set_column(records.column_names.index("timestamp"), "timestamp", fitting)
 
 

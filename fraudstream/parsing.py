@@ -35,7 +35,7 @@ class Refused(Exception):
 def parse(value: bytes | None, *, kafka_time: datetime, zone: ZoneInfo) -> dict[str, Any]:
     """A message -> its seven values by name, None where an optional one is missing. Raises Refused.
 
-    `value` has passed `require_length`; `kafka_time` is aware and at most LATEST_KAFKA_TIME. `Time` is local
+    `value` has passed `require_length`; `kafka_time` is aware and within the schema's bounds. `Time` is local
     time in `zone`: a text with an offset is converted to it. Nothing else is raised, whatever the message.
     """
     texts = _texts(_flat_object(_decoded(value)))

@@ -44,7 +44,8 @@ TIME_FORMAT = "%Y-%m-%d %H:%M:%S"
 EARLIEST_TIME = datetime.fromisoformat("2000-01-01")
 MAX_AHEAD_OF_KAFKA = timedelta(days=1)
 # Microseconds given to Kafka for milliseconds are the year 57,000, which neither Python nor the database can
-# hold: a later timestamp is taken for this one.
+# hold, nor a year before Christ: an earlier or later timestamp is taken for one of these. Kafka's -1 is none.
+EARLIEST_KAFKA_TIME = datetime(1970, 1, 1, tzinfo=UTC)
 LATEST_KAFKA_TIME = datetime(9000, 1, 1, tzinfo=UTC)
 MAX_AMOUNT = Decimal("999999999999.99")
 

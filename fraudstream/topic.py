@@ -23,6 +23,7 @@ from kafka.admin import KafkaAdminClient, OffsetSpec
 from kafka.errors import (
     AuthorizationError,
     IllegalSaslStateError,
+    InvalidConfigurationError,
     InvalidReplicationFactorError,
     KafkaConnectionError,
     KafkaError,
@@ -46,6 +47,8 @@ log = logging.getLogger(__name__)
 
 WAIT_S = 60.0
 _LATEST_EVERY_S = 1.0
+# Nanoseconds given for milliseconds are more than Spark's source can read: no query gets past such a record.
+_REFUSE_FAR_FUTURE = {"message.timestamp.after.max.ms": str(24 * 60 * 60 * 1000)}
 _PROBE_S = 2.0
 _RETRY_S = 0.25
 _REQUEST_TIMEOUT_MS = 10_000
@@ -356,8 +359,10 @@ def _topic_info(description: dict[str, Any]) -> TopicInfo:
 
 
 def _create(admin: KafkaAdminClient, topic: str, partitions: int, replication_factor: int) -> None:
-    wanted = {topic: {"num_partitions": partitions, "replication_factor": replication_factor}}
-    [result] = admin.create_topics(wanted, raise_errors=False)["topics"]
+    wanted = {"num_partitions": partitions, "replication_factor": replication_factor}
+    result = _asked_to_create(admin, topic, wanted | {"configs": _REFUSE_FAR_FUTURE})
+    if for_code(result["error_code"]) is InvalidConfigurationError:  # Kafka before 3.6 does not know it
+        result = _asked_to_create(admin, topic, wanted)
     error_type = for_code(result["error_code"])
     if result["error_code"] == 0 or error_type is TopicAlreadyExistsError:
         return
@@ -367,3 +372,10 @@ def _create(admin: KafkaAdminClient, topic: str, partitions: int, replication_fa
     raise TopicError(
         f"Kafka refused to create topic {topic}: {result['error_message'] or error_type.__name__}"
     )
+
+
+def _asked_to_create(admin: KafkaAdminClient, topic: str, wanted: dict[str, Any]) -> dict[str, Any]:
+    """The broker's answer."""
+    result: dict[str, Any]
+    [result] = admin.create_topics({topic: wanted}, raise_errors=False)["topics"]
+    return result

@@ -116,6 +116,9 @@ class Permanent(Exception):
 
 # A stored history of another version is as permanent.
 _TOLD_BY_SPARK = re.compile(rf"\b(?:{Permanent.__name__}|HistoryError): (.+)")
+_UNREADABLE_TIMESTAMP = re.compile(
+    r"KAFKA_MALFORMED_RECORD_TIMESTAMP\] Record at (.+?) has timestamp value (\S+)"
+)
 
 
 @contextmanager
@@ -132,5 +135,12 @@ def telling_the_driver() -> Iterator[None]:
 
 def permanent_cause_on_executors(told_by_spark: Exception) -> str | None:
     """As `permanent_cause`, of what Spark raises when an executor has failed."""
+    if found := _UNREADABLE_TIMESTAMP.search(str(told_by_spark)):
+        return (
+            f"Spark cannot read the record at {found[1]}: its timestamp {found[2]} is not in milliseconds. "
+            "Mend its producer; start the job with MAX_RECORDS_PER_BATCH=1 until it stops here again, which "
+            "takes what comes before; delete the partition's records up to and with this one "
+            "(kafka-delete-records); then `python -m fraudstream offsets accept`"
+        )
     found = _TOLD_BY_SPARK.search(str(told_by_spark))
     return found[1] if found else None

@@ -5,11 +5,13 @@ from __future__ import annotations
 import secrets
 import socket
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from kafka import KafkaProducer
-from kafka.admin import KafkaAdminClient
+from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient
+from kafka.errors import InvalidTimestampError
 
 from fraudstream.kafka_access import KafkaAccess
 from fraudstream.topic import (
@@ -67,6 +69,32 @@ def test_a_topic_that_is_deleted_or_created_anew_is_no_longer_the_same(servers, 
         ensure_topic(servers, topic, 2)
         with pytest.raises(TopicReplaced, match=f"topic {topic} was deleted and created anew;"):
             same.require()
+
+
+def test_a_timestamp_that_is_not_in_milliseconds_is_refused(servers, topic):
+    ensure_topic(servers, topic, 1)
+    producer = KafkaProducer(bootstrap_servers=servers)
+    now_ms = int(time.time() * 1000)
+    for milliseconds in (now_ms, now_ms + 3_600_000, 0):
+        producer.send(topic, b"x", timestamp_ms=milliseconds).get(timeout=10)
+    for other_unit in (now_ms * 1_000, now_ms * 1_000_000):
+        with pytest.raises(InvalidTimestampError):
+            producer.send(topic, b"x", timestamp_ms=other_unit).get(timeout=10)
+    producer.close()
+
+
+def test_a_topic_brings_its_bound_of_timestamps_to_any_broker(servers, topic):
+    ensure_topic(servers, topic, 1)
+    admin = KafkaAdminClient(bootstrap_servers=servers)
+    found = admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])["topic"][topic]
+    admin.close()
+    setting = found["message.timestamp.after.max.ms"]
+    assert (setting["value"], setting["config_source"]) == ("86400000", "DYNAMIC_TOPIC_CONFIG")
+
+
+def test_a_broker_that_does_not_know_a_setting_creates_the_topic_without(servers, topic, monkeypatch):
+    monkeypatch.setattr("fraudstream.topic._REFUSE_FAR_FUTURE", {"no.such.setting": "1"})
+    assert ensure_topic(servers, topic, 2).partitions == (0, 1)
 
 
 def test_the_range_of_offsets_follows_what_was_sent_and_deleted(servers, topic):

@@ -580,10 +580,19 @@ MESSAGES = st.one_of(
         Time=(st.sampled_from(EDGES_OF_TIME) | MOMENTS).map(json.dumps),
     ),
 )
-# Microseconds since 1970: where none is given, around the hour that Cairo's clocks skip, and years that are
-# none of Python's.
+# Microseconds since 1970: years that are none of Python's, where none is given, around the hour that Cairo's
+# clocks skip, and again years that are none of Python's.
 KAFKA_TIMES = st.sampled_from(
-    [-1_000, 1_745_531_999_999_000, 1_745_532_000_000_000, 253_402_300_799_000_000, 1_800_000_000_000_000_000]
+    [
+        -1_800_000_000_000_000_000,
+        -62_200_000_000_000_000,
+        -1_000,
+        0,
+        1_745_531_999_999_000,
+        1_745_532_000_000_000,
+        253_402_300_799_000_000,
+        1_800_000_000_000_000_000,
+    ]
 )
 
 
@@ -603,8 +612,9 @@ def test_a_batch_is_cleaned_as_a_look_at_each_record_does(
         clean(pa.concat_tables([whole[:cut], whole[cut:]]), ZoneInfo(zone)).sort_by("offset").to_pylist()
     )
     latest = pa.scalar(LATEST_KAFKA_TIME, RECORD_ARROW.field(4).type).value
+    earliest = 0
     for (value, time), row in zip(batch, cleaned, strict=True):
-        kafka_time = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=min(time, latest))
+        kafka_time = datetime.fromtimestamp(0, UTC) + timedelta(microseconds=max(earliest, min(time, latest)))
         assert row["kafka_time"] == kafka_time
         found = {name: row[name] for name in FIELD_NAMES} if row["rejection"] is None else row["rejection"]
         try:
