@@ -276,7 +276,7 @@ class Job:
         self._failure = None
         with (
             _scratch_checkpoint(self._config.checkpoint_root) as checkpoint,
-            topic.LatestOffsets(self._config.kafka, self._config.topic, info.partitions) as latest,
+            topic.LatestOffsets(self._config.kafka, self._config.topic) as latest,
             topic.SameTopic(self._config.kafka, self._config.topic, info.topic_id) as same_topic,
         ):
             handler = _BatchHandler(partial(self._handle, writer, same_topic, latest))

@@ -131,12 +131,13 @@ def offset_range(
 class LatestOffsets(AbstractContextManager["LatestOffsets"]):
     """How far each partition reaches in Kafka, asked once a second in the background, for the lag.
 
+    Partitions that are added meanwhile are among them a second or two later.
     While Kafka does not answer, the last answer stands; the job itself finds out and says so.
     """
 
-    def __init__(self, kafka: KafkaAccess | str, topic: str, partitions: Iterable[int]) -> None:
+    def __init__(self, kafka: KafkaAccess | str, topic: str) -> None:
         self._kafka = kafka_access(kafka)
-        self._partitions = [TopicPartition(topic, partition) for partition in partitions]
+        self._topic = topic
         self._latest: dict[int, int] = {}
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._follow, name="latest-offsets", daemon=True)
@@ -156,7 +157,11 @@ class LatestOffsets(AbstractContextManager["LatestOffsets"]):
     def _follow(self) -> None:
         while not self._stop.is_set():
             try:
-                consumer = KafkaConsumer(**self._kafka.client_options())
+                consumer = KafkaConsumer(
+                    **self._kafka.client_options(),
+                    metadata_max_age_ms=_LATEST_EVERY_S * 1000,
+                    allow_auto_create_topics=False,  # asking for one that was deleted shall not make it anew
+                )
                 try:
                     self._ask_until_stopped(consumer)
                 finally:
@@ -167,7 +172,8 @@ class LatestOffsets(AbstractContextManager["LatestOffsets"]):
 
     def _ask_until_stopped(self, consumer: KafkaConsumer) -> None:
         while not self._stop.is_set():
-            ends = consumer.end_offsets(self._partitions)
+            partitions = consumer.partitions_for_topic(self._topic)
+            ends = consumer.end_offsets([TopicPartition(self._topic, number) for number in partitions])
             self._latest = {partition.partition: offset for partition, offset in ends.items()}
             self._stop.wait(_LATEST_EVERY_S)
 

@@ -16,6 +16,7 @@ from kafka.errors import InvalidTimestampError
 from fraudstream.kafka_access import KafkaAccess
 from fraudstream.topic import (
     BrokerUnavailable,
+    LatestOffsets,
     SameTopic,
     TopicError,
     TopicReplaced,
@@ -23,6 +24,7 @@ from fraudstream.topic import (
     offset_range,
 )
 from tests.support.ports import free_port
+from tests.support.waiting import wait_until
 
 
 @pytest.fixture
@@ -105,6 +107,21 @@ def test_the_range_of_offsets_follows_what_was_sent_and_deleted(servers, topic):
     producer.close()
     assert offset_range(servers, topic, [0, 1]) == {0: (0, 0), 1: (0, 5)}
     assert offset_range(servers, topic, []) == {}
+
+
+def test_the_latest_offsets_are_those_of_all_partitions_also_of_new_ones(servers, topic):
+    ensure_topic(servers, topic, 2)
+    producer = KafkaProducer(bootstrap_servers=servers)
+    producer.send(topic, b"x", partition=1).get(timeout=10)
+    with LatestOffsets(servers, topic) as latest:
+        wait_until(lambda: latest.current() == {0: 0, 1: 1}, timeout=10, describe=latest.current)
+        admin = KafkaAdminClient(bootstrap_servers=servers)
+        admin.create_partitions({topic: 3})
+        admin.close()
+        wait_until(lambda: latest.current() == {0: 0, 1: 1, 2: 0}, timeout=10, describe=latest.current)
+        producer.send(topic, b"x", partition=0).get(timeout=10)
+        wait_until(lambda: latest.current() == {0: 1, 1: 1, 2: 0}, timeout=10, describe=latest.current)
+    producer.close()
 
 
 def test_what_kafka_lacks_or_refuses_is_said(servers, topic):
