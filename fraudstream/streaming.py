@@ -92,7 +92,8 @@ _ONLY_A_PERSON_CAN_HELP = (
     HistoryError,
 )
 # Of a topic that was replaced, the next start says what is lost.
-_PASSING = (WriterLost, OffsetsMoved, topic.BrokerUnavailable, topic.TopicReplaced, TimeoutError)
+# An OSError may be a full disk, or a server that was too slow.
+_PASSING = (WriterLost, OffsetsMoved, topic.BrokerUnavailable, topic.TopicReplaced, OSError)
 _OF_THE_QUERY = (PySparkException, Py4JError, MemoryError, pa.ArrowException)
 _FORESEEN = (*_ONLY_A_PERSON_CAN_HELP, *_PASSING, DBAPIError, *_OF_THE_QUERY)
 
@@ -205,9 +206,10 @@ class Job:
     def run(self) -> None:
         """Run until `stopped` says so. Raises JobStopped when only a person can help.
 
-        Any other error ends the query, frees the lock, and is followed by a new start from the stored
-        offsets, after a pause that grows from one to thirty seconds while no batch succeeds, and with smaller
-        batches where the first one failed.
+        Any other failure of the database, Kafka, Spark or the system ends the query, frees the lock, and is
+        followed by a new start from the stored offsets, after a pause that grows from one to thirty seconds
+        while no batch succeeds, and with smaller batches where the first one failed. What else is raised is a
+        mistake in the program, and ends it.
         """
         pause_s = _FIRST_RETRY_S
         while not self._stopped():

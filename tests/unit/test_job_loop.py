@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import os
 from collections.abc import Callable
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -91,6 +93,21 @@ def test_a_failure_that_says_nothing_of_a_batchs_size_leaves_it(caplog: pytest.L
     assert [record.getMessage() for record in caplog.records] == [
         "the query failed: no memory", "the query failed: no broker", "slow"
     ]  # fmt: skip
+
+
+def test_a_full_disk_is_waited_out(caplog: pytest.LogCaptureFixture) -> None:
+    def finds_the_disk_full(_job: Rehearsed) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/checkpoint")
+
+    job = Rehearsed(finds_the_disk_full, finds_the_disk_full, succeeds)
+    job.run()
+    assert len(job.took) == 3
+    assert "No space left on device: '/tmp/checkpoint'" in caplog.text
+
+
+def test_a_mistake_in_the_program_ends_it() -> None:
+    with pytest.raises(KeyError):
+        Rehearsed(fails(KeyError("x")), succeeds).run()
 
 
 def test_only_a_query_with_smaller_batches_ends_by_itself_after_some_that_succeeded(
