@@ -47,7 +47,7 @@ FEED_ROWS = 100
 MOST_NAMES = 500
 
 # A bound on what the feed costs: rows that a rare filter may have read in vain.
-_MOST_ROWS_READ, _MOST_ROWS_LOOKED_UP = 10_000, 2_000
+_MOST_ROWS_READ, _MOST_ROWS_LOOKED_UP = 4_000, 2_000
 _USUALLY_ENOUGH_DAYS = 3
 _SHOWN_BY_HOUR = 14 * DAY
 _SHOWN_BY_DAY = 366 * DAY
