@@ -65,7 +65,7 @@ from fraudstream.store.locks import lock_name
 from fraudstream.store.lookups import StoredHistories, StoredTransactions
 from fraudstream.store.migrate import NewerDatabase, migrate
 from fraudstream.store.offsets import OffsetsMoved, StoredOffsets, move_offsets, read_offsets
-from fraudstream.store.status import set_status
+from fraudstream.store.status import State, set_status
 from fraudstream.store.writer import Writer, WriterLost, become_writer, in_the_writers_place
 from fraudstream.uncommitted import Uncommitted
 
@@ -511,6 +511,7 @@ class _ModelInUse:
         self._broadcast: Broadcast[Judge] | None = None
         self._refused: str | None = None
         self._complaint: str | None = None
+        self._reported: tuple[State, str] | None = None
         self.version: str | None = None
 
     @property
@@ -529,14 +530,15 @@ class _ModelInUse:
             current = model_store.current_version(self._directory)
             if self._broadcast is None or current not in (self.version, self._refused):
                 self._load()
-                self._report(engine)
+            elif current == self.version:
+                self._refused = self._complaint = None
         except ModelError as error:
             if self._broadcast is None:
                 raise
             if str(error) != self._complaint:
                 log.error("%s; the present model %s stays", error, self.version)
-                set_status(engine, "model", "error", str(error))
             self._refused, self._complaint = current, str(error)
+        self._report(engine)
 
     def _load(self) -> None:
         model = model_store.load(self._directory)
@@ -549,11 +551,19 @@ class _ModelInUse:
         log.info("model: %s", self.version or "none, the rules alone decide")
 
     def _report(self, engine: Engine) -> None:
-        """Tell the dashboard which model decides."""
+        """Tell the dashboard which model decides, or what is wrong with the next one; each word once."""
+        status = self._status
+        if status != self._reported:
+            set_status(engine, "model", *status)
+            self._reported = status  # not before: the database may have refused it
+
+    @property
+    def _status(self) -> tuple[State, str]:
+        if self._complaint:
+            return "error", self._complaint
         if self.version:
-            set_status(engine, "model", "ok", f"model {self.version}")
-        else:
-            set_status(engine, "model", "warning", "no model: the rules alone decide")
+            return "ok", f"model {self.version}"
+        return "warning", "no model: the rules alone decide"
 
 
 class _OutcomesInUse:
