@@ -141,7 +141,6 @@ def build_session(
     options = {
         "spark.jars": ",".join(str(jar) for jar in jars),
         "spark.driver.memory": driver_memory,
-        "spark.driver.maxResultSize": "0",  # what bounds a batch is memory
         "spark.driver.bindAddress": "127.0.0.1" if local else "0.0.0.0",
         "spark.driver.extraJavaOptions": " ".join(java),
         "spark.driver.host": "127.0.0.1" if local else socket.gethostname(),
@@ -156,8 +155,6 @@ def build_session(
     }
     if local:  # here the imports would compete with all other work for the same cores
         options["spark.python.daemon.module"] = _WORKERS_FORK_FROM
-        # A task that runs out of memory fails, instead of ending the only Java process that there is.
-        options["spark.executor.killOnFatalError.depth"] = "0"
     builder = SparkSession.builder.master(master).appName("fraudstream")
     for name, value in options.items():
         builder = builder.config(name, value)

@@ -117,7 +117,7 @@ class Permanent(Exception):
 # A stored history of another version is as permanent.
 _TOLD_BY_SPARK = re.compile(rf"\b(?:{Permanent.__name__}|HistoryError): (.+)")
 _UNREADABLE_TIMESTAMP = re.compile(
-    r"KAFKA_MALFORMED_RECORD_TIMESTAMP\] Record at (.+?) has timestamp value (\S+)"
+    r"KafkaIllegalStateException: .*?Record at (.+?) has timestamp value (\S+)"
 )
 
 

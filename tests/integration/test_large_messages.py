@@ -53,17 +53,3 @@ def test_messages_of_megabytes_are_dead_letters_that_say_what_is_left_of_them(
     ]
     assert "starting again" not in log.read_text()
     engine.dispose()
-
-
-@pytest.mark.timeout(250)
-def test_a_batch_that_memory_cannot_hold_is_got_through_in_smaller_ones(
-    database: str, topic: str, settings_env: dict[str, str], tmp_path: Path
-) -> None:
-    engine, log = open_tables(database), tmp_path / "job.log"
-    send(settings_env, [*[b"y" * 1_000_000] * 1_100, USABLE])
-    with running_job({**settings_env, "MODEL_DIR": str(tmp_path)}, log, "--no-alerts"):
-        wait_for_all(engine, topic, 1_101, log, timeout=200)
-    assert read_progress(engine, topic) == Progress(stored=1, duplicates=0, rejected=1_100)
-    assert "OutOfMemoryError" in log.read_text()
-    assert "a batch has at most 550 records from now on" in log.read_text()
-    engine.dispose()

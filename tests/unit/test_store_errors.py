@@ -105,8 +105,8 @@ def test_a_permanent_cause_on_an_executor_comes_through_the_text_that_spark_give
 
 def test_a_timestamp_that_spark_cannot_read_says_where_it_is_and_how_to_get_past_it() -> None:
     told = (
-        "Job aborted\n\tat [KAFKA_MALFORMED_RECORD_TIMESTAMP] Record at topic t-1 partition 0 offset 7 has "
-        "timestamp value 1764200000000000000 that overflows when converting"
+        "Job aborted\nCaused by: org.apache.spark.sql.kafka010.KafkaIllegalStateException: Record at "
+        "topic t-1 partition 0 offset 7 has timestamp value 1764200000000000000 that overflows"
     )
     cause = permanent_cause_on_executors(Exception(told))
     assert cause is not None and "topic t-1 partition 0 offset 7: its timestamp 1764200000000000000" in cause
