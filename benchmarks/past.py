@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from sqlalchemy import Engine, Table, delete, insert, text
+from sqlalchemy import Engine, Table, delete, insert, text, update
 
 from benchmarks.population import Population
 from fraudstream.config import PROJECT_DIR
@@ -40,15 +40,17 @@ def store_histories(engine: Engine, population: Population) -> None:
 def store_more_transactions(engine: Engine, rows: int) -> None:
     """Copies of stored transactions under older identifiers and times, until there are `rows` of them.
 
-    They are what the tables' indexes have to carry; the counts that the dashboard reads are copied with them.
-    Made inside the server, a month at a time.
+    They are what the tables' indexes have to carry; their alerts and the counts that the dashboard reads are
+    copied with them. Made inside the server, a month at a time.
     """
     with engine.connect() as connection:
         present = connection.scalar(text("SELECT COUNT(*) FROM clean_data")) or 0
         months = 0
         while present < rows:
             months += 1
-            copied = connection.execute(text(_COPY), {"month": f"{months:04d}", "rows": rows - present})
+            month = f"{months:04d}"
+            copied = connection.execute(text(_COPY), {"month": month, "rows": rows - present})
+            connection.execute(text(_COPY_ALERTS), {"month": month})
             for counted in _COUNTED:
                 connection.execute(text(_copied_by_month(counted)), {"days": months * _MONTH_DAYS})
             connection.commit()
@@ -91,10 +93,18 @@ _COPY = (
     f"SELECT {', '.join(_COPIED.get(name, f'`{name}`') for name in _COLUMNS)} "
     "FROM clean_data WHERE TransactionID NOT LIKE '%~%' LIMIT :rows"
 )
+# The last month of transactions may have been copied in part only.
+_COPY_ALERTS = (
+    "INSERT INTO alerts (TransactionID, UserID, `Time`, codes, state, created_at) "
+    "SELECT copy.TransactionID, copy.UserID, copy.`Time`, alerts.codes, 'mailed', alerts.created_at "
+    "FROM alerts JOIN clean_data copy ON copy.TransactionID = CONCAT(:month, '~', alerts.TransactionID) "
+    "WHERE alerts.TransactionID NOT LIKE '%~%'"
+)
 
 
 def forget_mails(engine: Engine) -> None:
-    """No alert waits, no user is held back by a cool-down: as if no mail had ever been due."""
+    """No alert waits, no user is held back by a cool-down: as if all mails had been sent long ago."""
     with engine.begin() as connection:
-        for table in (alerts, mails, alert_holds):
+        connection.execute(update(alerts).values(state="mailed", mail_id=None))
+        for table in (mails, alert_holds):
             connection.execute(delete(table))

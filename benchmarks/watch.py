@@ -63,6 +63,11 @@ class Commits:
         at = np.array([moment for moment, _ in self.seen])
         return at, np.array([sum(offsets.values()) for _, offsets in self.seen], dtype=np.int64)
 
+    def first_behind(self, total: int) -> float:
+        """Unix seconds of the first commit of more records than `total`, which a job notes as it starts."""
+        at, totals = self.totals()
+        return float(at[totals > total][0])
+
     def visible_at(self, partition: int, offsets: NDArray[np.int64]) -> NDArray[np.float64]:
         """Unix seconds at which the records of these offsets were visible first; all must be committed."""
         behind = np.array([at.get(partition, 0) for _, at in self.seen])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import subprocess
 from itertools import pairwise
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import orjson
+import psutil
 import pytest
 
-from benchmarks.phases import Paced
+from benchmarks.phases import Paced, _cpu_s
 from benchmarks.population import Population
 from benchmarks.report import value_of
 from benchmarks.watch import Commits
@@ -76,6 +80,25 @@ def test_a_record_is_visible_with_the_first_commit_behind_it() -> None:
     assert commits.visible_at(0, np.array([0, 4, 5, 8])).tolist() == [10.0, 10.0, 12.0, 12.0]
     assert commits.visible_at(1, np.array([1, 2])).tolist() == [11.0, 12.0]
     assert commits.totals()[1].tolist() == [5, 7, 12]
+
+
+def test_the_offsets_that_a_job_notes_as_it_starts_are_not_its_first_batch() -> None:
+    commits = Commits([(10.0, {0: 4, 1: 3}), (13.0, {0: 5, 1: 3}), (14.0, {0: 5, 1: 4})])
+    assert commits.first_behind(7) == 13.0
+
+
+def test_a_process_that_ends_while_its_time_is_asked_for_is_left_out() -> None:
+    started = subprocess.Popen(["sleep", "60"])
+    ended = psutil.Process(started.pid)
+
+    class Root(psutil.Process):
+        def children(self, recursive: bool = False) -> list[psutil.Process]:
+            started.kill()
+            started.wait()
+            return [ended]
+
+    pipeline: Any = SimpleNamespace(processes=lambda: {"job": [Root()]})
+    assert set(_cpu_s(pipeline)) == {"driver"}
 
 
 @pytest.mark.parametrize(
