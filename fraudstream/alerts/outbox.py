@@ -53,7 +53,7 @@ Mail = TypeVar("Mail", bound=ClaimedMail)
 class Outbox(Protocol[Mail]):
     """The stored outbox. A mark returns False when the lease was lost, having changed nothing.
 
-    `trouble` is what any of these raises while the database cannot be used.
+    `trouble` is what any of these raises while the database cannot be used, or is used by too many.
     """
 
     @property
@@ -116,17 +116,13 @@ class Sender(Generic[Mail]):
             raise ValueError("the lease must be longer than one mail may take, or two senders send it")
         self._service_failures = 0
         self._database_failures = 0
+        self._stumbled = False
         self._reported: str | None = None
 
     def run(self, stop: threading.Event) -> None:
         """Send until `stop` is set; then returns within one mail's timeout, mails not begun handed back."""
         while not stop.is_set():
-            try:
-                pause = self._round(stop, flush=False)
-                self._database_failures = 0
-            except self._outbox.trouble as error:
-                pause = self._after_database_trouble(error)
-            stop.wait(pause)
+            stop.wait(self._unfailing_round(stop))
         self._transport.close()
 
     def drain(self, timeout_s: float) -> int:
@@ -139,6 +135,22 @@ class Sender(Generic[Mail]):
             never.wait(min(pause, max(0.0, deadline - time.monotonic())))
         self._transport.close()
         return left
+
+    def _unfailing_round(self, stop: threading.Event) -> float:
+        """As `_round`, whatever it raises: the thread must not end while alerts come in."""
+        try:
+            pause = self._round(stop, flush=False)
+        except self._outbox.trouble as error:
+            return self._after_database_trouble(error)
+        except Exception as error:
+            # What was claimed is handed out again when its lease has run out.
+            log.exception("the sender failed")
+            self._stumbled = True
+            return self._after_mistake(_mistake(error))
+        self._database_failures = 0
+        if self._stumbled:
+            self._stumbled, self._reported = False, None
+        return pause
 
     def _round(self, stop: threading.Event, *, flush: bool) -> float:
         """Claim and send once; returns how long to wait before the next round."""
@@ -154,11 +166,27 @@ class Sender(Generic[Mail]):
             if pause or stop.is_set() or time.monotonic() + self._transport.timeout_s > lease_ends:
                 self._hand_back(stop, mail, pause)
             else:
-                pause = self._deliver(stop, mail)
+                pause = self._deliver_or_put_off(stop, mail)
         return pause
 
     def _hand_back(self, stop: threading.Event, mail: Mail, delay_s: float) -> None:
         self._mark(stop, mail, lambda: self._outbox.mark_retry(mail, None, delay_s))
+
+    def _deliver_or_put_off(self, stop: threading.Event, mail: Mail) -> float:
+        """As `_deliver`; a mail at which this program fails is put off for longer than the others, which
+        would else wait behind it for ever."""
+        try:
+            return self._deliver(stop, mail)
+        except self._outbox.trouble:
+            raise
+        except Exception as error:
+            log.exception("the sender failed at mail %d", mail.mail_id)
+            self._transport.close()
+            mistake = _mistake(error)
+            pause = self._after_mistake(mistake)
+            delay_s = pause + self._pace.mail_delay(mail.attempts)
+            self._mark(stop, mail, lambda: self._outbox.mark_retry(mail, mistake, delay_s))
+            return pause
 
     def _deliver(self, stop: threading.Event, mail: Mail) -> float:
         """Send one mail and record the outcome; returns how long the server should be left alone."""
@@ -227,6 +255,16 @@ class Sender(Generic[Mail]):
         self._database_failures += 1
         pause = self._pace.service_delay(self._database_failures)
         log.warning("the alert outbox cannot be read, again in %.0f s: %s", pause, _first_line(error))
+        return pause
+
+    def _after_mistake(self, mistake: str) -> float:
+        self._service_failures += 1
+        pause = self._pace.service_delay(self._service_failures)
+        log.error("alerts wait, again in %.0f s: %s", pause, mistake)
+        try:
+            self._report("error", f"Alerts wait, {mistake}")
+        except Exception:
+            log.exception("the dashboard could not be told")
         return pause
 
     def _mark(self, stop: threading.Event, mail: Mail, mark: Callable[[], bool]) -> None:
@@ -310,6 +348,11 @@ def _insist(action: Callable[[], T], trouble: tuple[type[Exception], ...], stop:
 def _log_trouble(state: RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
     log.warning("the alert outbox cannot be written, trying again: %s", _first_line(error))
+
+
+def _mistake(error: Exception) -> str:
+    """Without the error's own text, which may hold anything."""
+    return f"the sender failed ({type(error).__name__}, see its log)"
 
 
 def _first_line(error: BaseException | None) -> str:

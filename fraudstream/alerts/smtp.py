@@ -188,6 +188,9 @@ def _open(client: smtplib.SMTP, account: Account) -> None:
         raise _NoService(
             f"{_address(account)} (SMTP_HOST, SMTP_PORT, SMTP_SECURITY): {_in_words(error)}"
         ) from None
+    except ValueError as error:
+        # As of a challenge at the login that is not base64.
+        raise _NoService(f"{_address(account)} said what nobody can read: {_in_words(error)}") from None
 
 
 def _log_in(client: smtplib.SMTP, user: str, password: str) -> None:

@@ -89,6 +89,9 @@ class Counts:
 class _LostRace(Exception):
     """Another sender claimed some of the same alerts first; the transaction is rolled back."""
 
+    def __str__(self) -> str:
+        return "other senders were faster at claiming the same alerts"
+
 
 def _may_succeed_again(error: BaseException) -> bool:
     if isinstance(error, DBAPIError):
@@ -435,7 +438,7 @@ def _addresses(stored: str) -> tuple[str, ...]:
 class Outbox:
     """The outbox of one database as one sender uses it: the functions above with their policy."""
 
-    trouble: ClassVar[tuple[type[Exception], ...]] = (SQLAlchemyError,)
+    trouble: ClassVar[tuple[type[Exception], ...]] = (SQLAlchemyError, _LostRace)
 
     engine: Engine
     digest_size: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import os
 import re
@@ -13,9 +14,11 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
+from email.message import EmailMessage
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
@@ -25,7 +28,7 @@ from sqlalchemy.engine import make_url
 from fraudstream.alerting import mail_sender
 from fraudstream.alerts.compose import compose
 from fraudstream.alerts.outbox import Pace, Sender, sending
-from fraudstream.alerts.smtp import Account, Transport
+from fraudstream.alerts.smtp import Account, SendResult, Transport
 from fraudstream.config import PROJECT_DIR, child_environment
 from fraudstream.store import outbox
 from fraudstream.store.engine import make_engine
@@ -515,6 +518,98 @@ def test_the_sender_goes_on_when_the_database_comes_back(
         wait_until(lambda: "the alert outbox cannot be read" in caplog.text, timeout=20)
         execute(engine, "RENAME TABLE alerts_away TO alerts")
         wait_until(lambda: len(server.received) == 1, timeout=20)
+
+
+@contextmanager
+def always_overtaken(engine: Engine, rival: Outbox) -> Iterator[threading.Event]:
+    """Whatever is claimed on `engine` is claimed by `rival` first, and the user has a new alert; until the
+    event is set."""
+    enough, count = threading.Event(), itertools.count()
+
+    def overtake(_connection: object, _cursor: object, statement: str, *_: object) -> None:
+        if statement.startswith("UPDATE alerts") and not enough.is_set():
+            claim(rival)
+            flag(rival.engine, flagged(f"A{next(count)}", "U1"))
+
+    event.listen(engine, "before_cursor_execute", overtake)
+    try:
+        yield enough
+    finally:
+        event.remove(engine, "before_cursor_execute", overtake)
+
+
+def test_a_sender_that_others_always_overtake_goes_on(
+    engine: Engine, server: MailServer, database: str, caplog: pytest.LogCaptureFixture
+):
+    rival = an_outbox(make_engine(make_url(database)), cooldown_s=0)
+    flag(engine, flagged("first", "U1"))
+    with (
+        always_overtaken(engine, rival) as enough,
+        sending(a_sender(an_outbox(engine, cooldown_s=0), server)) as thread,
+    ):
+        wait_until(lambda: "other senders were faster" in caplog.text, timeout=30)
+        enough.set()
+        wait_until(lambda: server.received, timeout=20)
+        assert thread.is_alive()
+    rival.engine.dispose()
+
+    (received,) = server.received
+    assert len(listed(received)) == 1
+
+
+def test_a_mail_at_which_the_sender_fails_does_not_stop_the_others(
+    engine: Engine, server: MailServer, caplog: pytest.LogCaptureFixture
+):
+    flag(engine, flagged("A1", "U1"), flagged("B1", "U2"), flagged("C1", "U3"))
+    sender, mended = a_sender(an_outbox(engine), server), threading.Event()
+    transport: Any = sender._transport
+    send = transport.send
+
+    def fail_at_the_first(message: EmailMessage, recipients: Sequence[str]) -> SendResult:
+        if "U1" in message["Subject"] and not mended.is_set():
+            raise KeyError("s3cret")
+        return send(message, recipients)
+
+    transport.send = fail_at_the_first
+    with sending(sender):
+        wait_until(lambda: len(server.received) == 2, timeout=20)
+        # Their order is that of the claim, in which the bad one was the first.
+        assert [listed(mail) for mail in server.received] == [["B1"], ["C1"]]
+        assert outbox.pending(engine).sending == 1
+        (troubled,) = outbox.troubled_mails(engine, limit=5)
+        assert troubled.last_error == "the sender failed (KeyError, see its log)"
+        wait_until(lambda: (status_of_alerts(engine) or ("",))[0] == "error", timeout=20)
+        assert status_of_alerts(engine) == ("error", f"Alerts wait, {troubled.last_error}")
+        assert "Traceback" in caplog.text and "fail_at_the_first" in caplog.text
+        mended.set()
+        wait_until(everything_sent(engine), timeout=20)
+        wait_until(lambda: status_of_alerts(engine) == ("ok", "Alerts are mailed."), timeout=20)
+
+    assert [listed(mail) for mail in server.received] == [["B1"], ["C1"], ["A1"]]
+
+
+def test_a_sender_that_fails_at_its_claims_says_so_and_goes_on(engine: Engine, server: MailServer):
+    @dataclass(frozen=True)
+    class Failing(Outbox):
+        mended: threading.Event = field(default_factory=threading.Event)
+
+        def claim(self, *, lease_s: float, flush: bool) -> list[outbox.ClaimedMail]:
+            mails = super().claim(lease_s=lease_s, flush=flush)
+            if mails and not self.mended.is_set():
+                raise RuntimeError("the answer makes no sense")
+            return mails
+
+    box = Failing(engine, 50, 600, TWO, message_id_domain="example.com")
+    flag(engine, flagged("A1", "U1"))
+    with sending(a_sender(box, server)) as thread:
+        wait_until(lambda: (status_of_alerts(engine) or ("",))[0] == "error", timeout=20)
+        assert "RuntimeError" in status_of_alerts(engine)[1]  # type: ignore[index]
+        # Nothing is left to claim: it works again, as far as anyone can tell.
+        wait_until(lambda: status_of_alerts(engine) == ("ok", "Alerts are mailed."), timeout=20)
+        assert thread.is_alive() and outbox.pending(engine).sending == 1
+        box.mended.set()
+        let_leases_run_out(engine)
+        wait_until(lambda: [listed(mail) for mail in server.received] == [["A1"]], timeout=20)
 
 
 def test_stopping_ends_after_the_mail_at_hand_and_hands_the_others_back(engine: Engine, server: MailServer):

@@ -19,7 +19,7 @@ from fraudstream.feature_record import pack
 from fraudstream.features import transaction_features
 from fraudstream.kafka_access import kafka_access
 from fraudstream.merchant_risk import no_outcomes
-from fraudstream.publisher.delivery import Original, send_again
+from fraudstream.publisher.delivery import Answer, Original, send_again
 from fraudstream.schema import TRANSACTION_ARROW
 from fraudstream.store.progress import read_progress
 from tests.support.jobs import running_job
@@ -90,7 +90,8 @@ def test_it_knows_what_that_commit_is_about_to_store(
     kafka = kafka_access(settings_env["KAFKA_BOOTSTRAP_SERVERS"])
 
     def send(*records: tuple[str, bytes]) -> None:
-        send_again(kafka, topic, [Original(key.encode(), value, "-") for key, value in records])
+        originals = [Original(key.encode(), value, "-") for key, value in records]
+        assert set(send_again(kafka, topic, originals)) == {Answer.ACKNOWLEDGED}
 
     def wait_for(what: Callable[[], object]) -> None:
         wait_until(what, timeout=100, describe=lambda: log.read_text(errors="replace")[-4000:])

@@ -15,7 +15,7 @@ from email.policy import default
 from typing import Any
 
 from aiosmtpd.controller import Controller
-from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
+from aiosmtpd.smtp import MISSING, SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from fraudstream.stack.ports import choose
 from tests.support.relay import Relay
@@ -42,7 +42,7 @@ class MailServer:
     `on_rcpt` maps an address to a reply; `drop_at` names the command ("RCPT", "DATA") after whose work
     the connection is cut without an answer; a mail cut off at DATA counts as received. With a `greylist`
     who is not in it is put off, and then in it. Each command takes `command_delay_s`, DATA also
-    `data_delay_s`. Where a login is needed, `password` is anybody's.
+    `data_delay_s`. Where a login is needed, `password` is anybody's, unless all get the reply `on_auth`.
     """
 
     on_mail: str = "250 OK"
@@ -51,6 +51,7 @@ class MailServer:
     drop_at: str | None = None
     greylist: set[str] | None = None
     password: str = "right"
+    on_auth: object = MISSING
     command_delay_s: float = 0.0
     data_delay_s: float = 0.0
     port: int = 0
@@ -90,6 +91,11 @@ class MailServer:
         if self.drop_at == "DATA":
             _cut(server)
         return self.on_data
+
+    async def handle_AUTH(
+        self, server: SMTP, session: Session, envelope: Envelope, args: list[str]
+    ) -> object:
+        return self.on_auth
 
     def _greylisted(self, address: str) -> str | None:
         if self.greylist is None or address in self.greylist:

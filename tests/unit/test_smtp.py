@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import trustme
+from aiosmtpd.smtp import MISSING
 
 from fraudstream.alerts.smtp import Account, Outcome, Security, Transport
 from fraudstream.stack.ports import choose
@@ -284,6 +285,22 @@ def test_a_refused_login_is_no_service_and_never_shows_the_password(trusted: Cer
     assert "SENDER_PASSWORD" in result.detail
     assert "wrong: ***" in result.detail
     assert "s3cret-Pass" not in result.detail
+
+
+@pytest.mark.parametrize("challenge", ["334 a", "334 \xe9", "3"])
+def test_a_login_answered_with_nonsense_is_no_service(trusted: Certificates, challenge: str):
+    speaker = MailServer(on_auth=challenge)
+    with mail_server(speaker, starttls=trusted.server("127.0.0.1"), login=True) as server:
+        connection = transport(server.port, security="starttls", password="s3cret-Pass")
+        nonsense = connection.send(mail(), ONE)
+        server.on_auth = MISSING
+        server.password = "s3cret-Pass"
+        sensible = connection.send(mail(), ONE)
+        connection.close()
+
+    assert nonsense.outcome is Outcome.NO_SERVICE
+    assert f"127.0.0.1:{server.port}" in nonsense.detail and "s3cret" not in nonsense.detail
+    assert sensible.outcome is Outcome.ACCEPTED
 
 
 def test_a_server_that_is_not_there_is_named_with_the_variables_to_change():
