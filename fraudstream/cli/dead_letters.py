@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +15,7 @@ from fraudstream.config import Settings
 if TYPE_CHECKING:
     from sqlalchemy import Engine
 
-    from fraudstream.store.dead_letters import Selection
+    from fraudstream.store.dead_letters import DeadLetter, Selection
 
 app = typer.Typer(no_args_is_help=True, help="Records that could not be used.")
 
@@ -75,8 +76,10 @@ def replay(
     """Send refused records to the topic once more, byte for byte, after what was wrong has been mended.
 
     Each is sent again once: it keeps its entry, with the time of that. What is still wrong with it makes a
-    new entry. Ended halfway, the command may be run again: what then comes twice counts once. Messages that
-    are too long are left out: only their beginnings are kept.
+    new entry. Messages that are too long are left out: only their beginnings are kept. One that is too large
+    for the topic is named and left as it is; the exit code is then 1, as when Kafka does not answer. Run
+    again, the command goes on: what Kafka had by then, but was not noted when the command died, comes twice;
+    of two that are stored one counts as a duplicate.
     """
     from fraudstream import topic
     from fraudstream.publisher.delivery import DeliveryFailed
@@ -88,12 +91,17 @@ def replay(
         raise typer.BadParameter("say which: --reason, --partition with --offset, or --all")
     with opened_database() as (settings, engine):
         selection = Selection(settings.kafka_topic, reason, partition, offset)
+        done = _Done()
         try:
-            typer.echo(f"replayed={_replay(settings, engine, selection)}")
+            _replay(settings, engine, selection, done)
             _tell_what_is_left_out(engine, selection)
         except (DeliveryFailed, topic.BrokerUnavailable, topic.TopicError) as error:
-            typer.echo(f"Error: {error}", err=True)
-            raise typer.Exit(1) from None
+            done.complaints.append(str(error))
+    typer.echo(f"replayed={done.replayed}")
+    for complaint in done.complaints:
+        typer.echo(f"Error: {complaint}", err=True)
+    if done.complaints:
+        raise typer.Exit(1)
 
 
 def _tell_what_is_left_out(engine: Engine, selection: Selection) -> None:
@@ -105,21 +113,49 @@ def _tell_what_is_left_out(engine: Engine, selection: Selection) -> None:
         typer.echo(f"{number} not sent again: too long, only their beginnings are kept", err=True)
 
 
-def _replay(settings: Settings, engine: Engine, selection: Selection) -> int:
-    from fraudstream import topic
-    from fraudstream.publisher.delivery import Original, send_again
-    from fraudstream.store.dead_letters import mark_replayed, next_to_replay, only_replay
+@dataclass
+class _Done:
+    """How many were sent again, and what to say of others."""
 
-    kafka, name = settings.kafka, settings.kafka_topic
-    topic.ensure_topic(kafka, name, settings.kafka_partitions, wait_s=_BROKER_WAIT_S)
-    replayed = 0
+    replayed: int = 0
+    complaints: list[str] = field(default_factory=list)
+
+
+def _replay(settings: Settings, engine: Engine, selection: Selection, done: _Done) -> None:
+    from fraudstream import topic
+    from fraudstream.store.dead_letters import next_to_replay, only_replay
+
+    name, last = settings.kafka_topic, None
+    topic.ensure_topic(settings.kafka, name, settings.kafka_partitions, wait_s=_BROKER_WAIT_S)
     with only_replay(engine) as begins:
-        while letters := next_to_replay(engine, selection, begins, limit=500):
-            originals = [
-                Original(each.key, each.value, f"{each.topic_id}/{each.partition_id}/{each.offset}")
-                for each in letters
-            ]
-            send_again(kafka, name, originals)
-            mark_replayed(engine, letters)
-            replayed += len(letters)
-    return replayed
+        while letters := next_to_replay(engine, selection, begins, last, limit=500):
+            _send_and_mark(settings, engine, letters, done)
+            last = letters[-1]
+
+
+def _send_and_mark(settings: Settings, engine: Engine, letters: Sequence[DeadLetter], done: _Done) -> None:
+    from fraudstream.publisher.delivery import Answer, Original, send_again
+    from fraudstream.store.dead_letters import mark_replayed
+
+    originals = [
+        Original(each.key, each.value, f"{each.topic_id}/{each.partition_id}/{each.offset}")
+        for each in letters
+    ]
+    acknowledged = []
+    try:
+        answers = send_again(settings.kafka, settings.kafka_topic, originals)
+        for letter, answer in zip(letters, answers, strict=True):
+            if answer is Answer.ACKNOWLEDGED:
+                acknowledged.append(letter)
+            elif answer is Answer.TOO_LARGE:
+                done.complaints.append(_too_large(letter))
+    finally:
+        # Whatever became of the others: what Kafka has must not be sent once more.
+        mark_replayed(engine, acknowledged)
+        done.replayed += len(acknowledged)
+
+
+def _too_large(letter: DeadLetter) -> str:
+    size = len(letter.key or b"") + len(letter.value or b"")
+    place = f"partition {letter.partition_id} offset {letter.offset}"
+    return f"{place} was not sent: its {size:,} bytes are more than the topic takes (max.message.bytes)"

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import enum
 import functools
+import itertools
 import re
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Self
@@ -15,7 +17,7 @@ from typing import Self
 import orjson
 from kafka import KafkaProducer
 from kafka.cluster import ClusterMetadata
-from kafka.errors import KafkaError, KafkaTimeoutError
+from kafka.errors import KafkaError, KafkaTimeoutError, MessageSizeTooLargeError
 from kafka.partitioner.default import DefaultPartitioner, murmur2
 from kafka.producer.future import FutureRecordMetadata
 
@@ -39,6 +41,10 @@ _CLOSE_S = 1.0
 _REPORT_S = 0.25
 _POLL_S = 0.005
 _SETTLE_EVERY = 64
+# Key and value in bytes: no batch of small records is larger than this.
+_LARGE = 65_536
+# More than the database keeps of a record, so that the topic alone decides what is too large.
+_LARGEST = 64 * 2**20
 
 _PRODUCER = {
     "acks": "all",
@@ -246,30 +252,76 @@ class Original:
     place: str
 
 
-def send_again(kafka: KafkaAccess, topic: str, originals: Iterable[Original]) -> int:
-    """Send records byte for byte as they were, and return how many once Kafka has acknowledged all.
+class Answer(enum.Enum):
+    """What Kafka said of a record. FAILED: nothing that tells whether it has it."""
 
-    A header REPLAY_HEADER says where each one was before. Raises DeliveryFailed when one was not
-    acknowledged; others may be in the topic then.
+    ACKNOWLEDGED = "acknowledged"
+    TOO_LARGE = "too large"
+    FAILED = "failed"
+
+
+def send_again(kafka: KafkaAccess, topic: str, originals: Iterable[Original]) -> Iterator[Answer]:
+    """Send records byte for byte as they were; gives Kafka's answer to each, in their order.
+
+    A header REPLAY_HEADER says where each one was before. Raises DeliveryFailed once all that was sent is
+    answered, when one of the answers was FAILED; what follows may not have been sent.
     """
-    with contextlib.closing(_producer(kafka, topic)) as producer:
-        futures = [
-            producer.send(
-                topic, original.value, original.key, headers=[(REPLAY_HEADER, original.place.encode())]
-            )
-            for original in originals
-        ]
+    with contextlib.closing(_producer(kafka, topic, max_request_size=_LARGEST)) as producer:
+        for together in _sent_together(originals):
+            failure = None
+            for error in _errors(producer, topic, together):
+                answer = _answer(error)
+                failure = failure or (error if answer is Answer.FAILED else None)
+                yield answer
+            if failure is not None:
+                raise DeliveryFailed(f"Kafka did not acknowledge a record: {failure}") from failure
+
+
+def _sent_together(originals: Iterable[Original]) -> Iterator[list[Original]]:
+    """Runs of small records; a large one by itself, since a refusal for its size takes all with it that is
+    under way."""
+    for is_large, run in itertools.groupby(originals, lambda each: _size(each) > _LARGE):
+        if is_large:
+            yield from ([each] for each in run)
+        else:
+            yield list(run)
+
+
+def _size(original: Original) -> int:
+    return len(original.key or b"") + len(original.value or b"")
+
+
+def _errors(
+    producer: KafkaProducer, topic: str, originals: Iterable[Original]
+) -> Iterator[KafkaError | None]:
+    """Of each record the error, or None when it is acknowledged; after one that is not taken at all none."""
+    futures, refused = [], None
+    for original in originals:
+        headers = [(REPLAY_HEADER, original.place.encode())]
         try:
-            for future in futures:
-                future.get(timeout=_FLUSH_S)
+            futures.append(producer.send(topic, original.value, original.key, headers=headers))
         except KafkaError as error:
-            raise DeliveryFailed(f"Kafka did not acknowledge a record: {error}") from error
-    return len(futures)
+            refused = error
+            break
+    for future in futures:
+        try:
+            future.get(timeout=_FLUSH_S)
+            yield None
+        except KafkaError as error:
+            yield error
+    if refused is not None:
+        yield refused
 
 
-def _producer(kafka: KafkaAccess, topic: str) -> KafkaProducer:
+def _answer(error: KafkaError | None) -> Answer:
+    if error is None:
+        return Answer.ACKNOWLEDGED
+    return Answer.TOO_LARGE if isinstance(error, MessageSizeTooLargeError) else Answer.FAILED
+
+
+def _producer(kafka: KafkaAccess, topic: str, **options: object) -> KafkaProducer:
     try:
-        producer = _Producer(**kafka.client_options(), partitioner=_ByUser(), **_PRODUCER)
+        producer = _Producer(**kafka.client_options(), partitioner=_ByUser(), **_PRODUCER, **options)
         # The first row would wait for this, and the rows after it would have to catch up.
         producer.partitions_for(topic)
         return producer

@@ -95,23 +95,26 @@ def only_replay(engine: Engine) -> Iterator[datetime]:
 
 
 def next_to_replay(
-    engine: Engine, selection: Selection, refused_until: datetime, limit: int
+    engine: Engine, selection: Selection, refused_until: datetime, after: DeadLetter | None, limit: int
 ) -> list[DeadLetter]:
-    """At most `limit` of those that were not sent again yet, in the order in which they came.
+    """At most `limit` of those behind `after` that were not sent again yet, in the order in which they came.
 
     `refused_until` (UTC) leaves out what comes back while they are sent. A record with neither key nor value
     is none of them: there is nothing to send. Nor is one that is too long: not all of it is here.
     """
     columns = dead_letters.c
+    order = (columns.kafka_time, columns.partition_id, columns.offset, columns.topic_id)
     waiting = _letters(selection).where(
         columns.replayed_at.is_(None),
         columns.rejected_at <= refused_until,
         columns.reason != Rejection.MESSAGE_TOO_LONG.value,
         or_(columns.key.is_not(None), columns.value.is_not(None)),
     )
-    in_order = waiting.order_by(columns.kafka_time, columns.partition_id, columns.offset)
+    if after is not None:
+        reached = (after.kafka_time, after.partition_id, after.offset, after.topic_id)
+        waiting = waiting.where(tuple_(*order) > reached)
     with engine.connect() as connection:
-        return _read(connection, in_order.limit(limit))
+        return _read(connection, waiting.order_by(*order).limit(limit))
 
 
 def mark_replayed(engine: Engine, letters: Sequence[DeadLetter]) -> None:

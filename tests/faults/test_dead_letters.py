@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from kafka import KafkaProducer
+from kafka.admin import KafkaAdminClient, NewTopic
 from sqlalchemy import Engine, insert, text, update
 
 from fraudstream.config import PROJECT_DIR
@@ -98,6 +99,65 @@ def test_each_is_sent_again_once_as_it_was_and_keeps_its_entry(
     # With neither key nor value there is nothing to send.
     assert len(kept) == 704 and {each.offset for each in kept if not each.replayed_at} == {902, 903, 904}
     assert verb("list", "--limit", "0")[1][0] == "700 not JSON, 700 of them sent again"
+
+
+def test_one_too_large_for_the_topic_is_named_and_the_others_are_sent_once(
+    engine: Engine, topic: str, verb: Any, settings_env: dict[str, str]
+) -> None:
+    """The topic takes more than the producer's usual MiB, and less than one of the records."""
+    servers = settings_env["KAFKA_BOOTSTRAP_SERVERS"]
+    make_topic(servers, topic, {"max.message.bytes": "2000000"})
+    small, fits, too_large = b"x" * 50_000, b"x" * 1_500_000, b"x" * 2_500_000
+    for first in (1, 11, 21):
+        refuse(engine, topic, *range(first, first + 8), value=small)
+    refuse(engine, topic, 9, 20, value=fits)
+    refuse(engine, topic, 10, 19, value=too_large)
+    named = [
+        f"Error: partition 0 offset {offset} was not sent: its 2,500,002 bytes are more than the topic takes "
+        "(max.message.bytes)"
+        for offset in (10, 19)
+    ]
+    code, lines, complaints = verb("replay", "--all")
+    assert (code, lines, complaints.splitlines()) == (1, ["replayed=26"], named)
+    code, lines, complaints = verb("replay", "--all")
+    assert (code, lines, complaints.splitlines()) == (1, ["replayed=0"], named)
+
+    places = [dict(each.headers)["fraudstream-replay-of"] for each in read_topic(servers, topic)]
+    sent = {f"first/0/{offset}".encode() for offset in range(1, 29) if offset not in (10, 19)}
+    assert len(places) == 26 and set(places) == sent
+    waiting = {
+        each.offset for each in newest_dead_letters(engine, Selection(topic), 100) if not each.replayed_at
+    }
+    assert waiting == {10, 19}
+
+
+def test_what_kafka_has_taken_is_noted_when_another_record_fails(
+    engine: Engine, topic: str, verb: Any, settings_env: dict[str, str]
+) -> None:
+    """A topic that keeps one record of each key takes none without, which is known only when it is sent."""
+    servers = settings_env["KAFKA_BOOTSTRAP_SERVERS"]
+    make_topic(servers, topic, {"cleanup.policy": "compact"})
+    large = b"x" * 100_000  # so that each is sent by itself
+    refuse(engine, topic, 1, 2, 3, 5, value=large)
+    refuse(engine, topic, 4, value=large, key=None)
+    for already in (3, 0):
+        code, lines, complaint = verb("replay", "--all")
+        assert (code, lines) == (1, [f"replayed={already}"])
+        assert "Kafka did not acknowledge a record" in complaint and "Traceback" not in complaint
+    places = [dict(each.headers)["fraudstream-replay-of"] for each in read_topic(servers, topic)]
+    assert places == [b"first/0/1", b"first/0/2", b"first/0/3"]
+
+    assert verb("replay", "--partition", "0", "--offset", "5") == (0, ["replayed=1"], "")
+    waiting = [
+        each.offset for each in newest_dead_letters(engine, Selection(topic), 100) if not each.replayed_at
+    ]
+    assert waiting == [4]
+
+
+def make_topic(servers: str, topic: str, settings: dict[str, str]) -> None:
+    admin = KafkaAdminClient(bootstrap_servers=servers)
+    admin.create_topics([NewTopic(topic, num_partitions=1, replication_factor=1, topic_configs=settings)])
+    admin.close()
 
 
 def test_it_must_be_said_which(engine: Engine, verb: Any) -> None:
