@@ -61,9 +61,12 @@ def _live() -> None:
 
 def _show(found: Detection, at_work: str | None) -> None:
     st.text(views.span_text(found.span.first, found.span.last, settings_of_this_process().tz))
+    if found.since is not None:
+        st.text(views.since_text(found.looked_at, found.since))
     numbers = views.detection_kpis(
         transactions=found.transactions,
         alerts=found.alerts,
+        looked_at=found.looked_at,
         fraud=int(found.outcomes["fraud"].sum()),
         legitimate=int(found.outcomes["legitimate"].sum()),
     )

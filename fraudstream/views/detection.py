@@ -33,15 +33,22 @@ def span_text(first: date, last: date, tz: str) -> str:
     return f"Transactions of {first:%Y-%m-%d} to {last:%Y-%m-%d}, whole days ({tz})"
 
 
-def detection_kpis(*, transactions: int, alerts: int, fraud: int, legitimate: int) -> list[Kpi]:
+def since_text(looked_at: int, since: datetime) -> str:
+    return f"Outcomes are those of the newest {count(looked_at)} alerts, since {since:%Y-%m-%d %H:%M}"
+
+
+def detection_kpis(
+    *, transactions: int, alerts: int, looked_at: int, fraud: int, legitimate: int
+) -> list[Kpi]:
+    """`looked_at` is of how many of the alerts the outcomes are."""
     known = fraud + legitimate
     return [
         Kpi("Transactions", count(transactions), "Stored transactions of these days"),
         Kpi("Alerts", f"{count(alerts)} ({share(alerts, transactions)})", "Flagged ones, and their share"),
         Kpi(
             "With an outcome",
-            f"{count(known)} ({share(known, alerts)})",
-            "Reviewed or labelled alerts",
+            f"{count(known)} ({share(known, looked_at)})",
+            "Reviewed or labelled alerts, and their share of those looked at",
         ),
         Kpi("Precision", share(fraud, known), "Confirmed frauds among the alerts with an outcome"),
     ]

@@ -333,6 +333,7 @@ def test_detection_figures_equal_all_rows(filled: Filled, days: int | None) -> N
     assert span.days == days or days is None
     flagged = rows[rows["Is_Fraud"] == "YES"]
     assert (found.transactions, found.alerts) == (len(rows), len(flagged))
+    assert (found.looked_at, found.since) == (len(flagged), None)
 
     codes = flagged.assign(
         code=[[each["code"] for each in orjson.loads(reasons)] for reasons in flagged["reasons"]]
@@ -354,6 +355,23 @@ def test_detection_figures_equal_all_rows(filled: Filled, days: int | None) -> N
         scores = rows[rows["model_version"] == version]["score"]
         expected = np.histogram(scores, SCORE_BINS, (0, 1))[0].tolist()
         assert found.scores.get(version, [0] * SCORE_BINS) == expected
+
+
+def test_of_very_many_alerts_the_outcomes_of_the_newest_are_read(
+    filled: Filled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    newest = filled.alerts.iloc[:20]
+    since = newest["Time"].iloc[-1]
+    newest = filled.alerts[filled.alerts["Time"] >= since]
+    monkeypatch.setattr(detection, "MOST_WITH_LABELS", 20)
+    with snapshot(filled.engine) as connection:
+        covered = detection.days_covered(connection)
+        assert covered is not None
+        found = detection.read_detection(connection, covered)
+    assert (found.alerts, found.looked_at, found.since) == (len(filled.alerts), len(newest), since)
+    for outcome in ("fraud", "legitimate"):
+        assert found.outcomes[outcome].sum() == (newest["state"] == outcome).sum()
+    assert 0 < found.outcomes["legitimate"].sum() < (filled.alerts["state"] == "legitimate").sum()
 
 
 def test_counts_by_day_are_made_up_for_a_database_of_before(filled: Filled) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta
 
@@ -12,6 +13,9 @@ from fraudstream.reviews import WITHDRAWN
 from fraudstream.schema import SCORE_BINS
 from fraudstream.store.reads.frames import read_frame
 from fraudstream.store.tables import alerts, batch_metrics, labels, rollup_daily, rule_daily, score_daily
+
+# Each alert is met with its labels: so many at the most, of longer spans the newest.
+MOST_WITH_LABELS = 75_000
 
 
 @dataclass(frozen=True)
@@ -31,12 +35,15 @@ class Detection:
     """`rules`: code, flagged, fraud, legitimate, a row for each reason, most flags first.
 
     `outcomes`: day, fraud, legitimate: the alerts of each day of whose transaction the outcome is known.
-    `scores`: model_version, and the count in each bin as a list. `alerts` counts flagged transactions.
+    `scores`: model_version, and the count in each bin as a list. `alerts` counts flagged transactions; where
+    these are too many, the outcomes are only of the `looked_at` newest, those `since` a time.
     """
 
     span: Span
     transactions: int
     alerts: int
+    looked_at: int
+    since: datetime | None
     rules: pd.DataFrame
     outcomes: pd.DataFrame
     scores: dict[str, list[int]]
@@ -58,11 +65,15 @@ def newest_days(covered: Span, days: int | None) -> Span:
 
 def read_detection(connection: Connection, span: Span) -> Detection:
     transactions, flagged = _totals(connection, span)
-    known = _known_outcomes(connection, span)
+    since = _time_of_last(connection, span, MOST_WITH_LABELS)
+    within = [*_between(alerts.c.Time, span), *([] if since is None else [alerts.c.Time >= since])]
+    known = _known_outcomes(connection, within)
     return Detection(
         span=span,
         transactions=transactions,
         alerts=flagged,
+        looked_at=flagged if since is None else _number_of(connection, within),
+        since=since,
         rules=_rules(connection, span, known),
         outcomes=_by_day(known),
         scores=_scores(connection, span),
@@ -110,7 +121,18 @@ def _by_day(known: pd.DataFrame) -> pd.DataFrame:
     return known.groupby("day", as_index=False)[["fraud", "legitimate"]].sum()
 
 
-def _known_outcomes(connection: Connection, span: Span) -> pd.DataFrame:
+def _time_of_last(connection: Connection, span: Span, most: int) -> datetime | None:
+    """The Time of the last of the `most` newest alerts of the span; None where there are no more of them."""
+    newest = select(alerts.c.Time).where(*_between(alerts.c.Time, span)).order_by(alerts.c.Time.desc())
+    last_and_next = connection.scalars(newest.offset(most - 1).limit(2)).all()
+    return last_and_next[0] if len(last_and_next) == 2 else None
+
+
+def _number_of(connection: Connection, within: Sequence[ColumnElement[bool]]) -> int:
+    return connection.scalar(select(func.count()).select_from(alerts).where(*within)) or 0
+
+
+def _known_outcomes(connection: Connection, within: Sequence[ColumnElement[bool]]) -> pd.DataFrame:
     """The alerts whose outcome is known, counted: day, codes (a list), fraud, legitimate.
 
     Of several sources the word that became known last counts; of two at the same time, fraud.
@@ -120,7 +142,7 @@ def _known_outcomes(connection: Connection, span: Span) -> pd.DataFrame:
     labelled = (
         select(func.date(alerts.c.Time).label("day"), alerts.c.codes, word.label("word"))
         .join_from(alerts, labels, labels.c.TransactionID == alerts.c.TransactionID)
-        .where(*_between(alerts.c.Time, span), labels.c.label != WITHDRAWN)
+        .where(*within, labels.c.label != WITHDRAWN)
         .group_by(alerts.c.alert_id)
         .subquery()
     )
