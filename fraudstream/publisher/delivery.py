@@ -41,7 +41,7 @@ _CLOSE_S = 1.0
 _REPORT_S = 0.25
 _POLL_S = 0.005
 _SETTLE_EVERY = 64
-# Key and value in bytes: no batch of small records is larger than this.
+# Bytes of key and value from which on a topic might refuse a record for its size.
 _LARGE = 65_536
 # More than the database keeps of a record, so that the topic alone decides what is too large.
 _LARGEST = 64 * 2**20
@@ -266,20 +266,20 @@ def send_again(kafka: KafkaAccess, topic: str, originals: Iterable[Original]) ->
     A header REPLAY_HEADER says where each one was before. Raises DeliveryFailed once all that was sent is
     answered, when one of the answers was FAILED; what follows may not have been sent.
     """
-    with contextlib.closing(_producer(kafka, topic, max_request_size=_LARGEST)) as producer:
-        for together in _sent_together(originals):
-            failure = None
+    for together in _sent_together(originals):
+        failure = None
+        with contextlib.closing(_producer(kafka, topic, max_request_size=_LARGEST)) as producer:
             for error in _errors(producer, topic, together):
                 answer = _answer(error)
                 failure = failure or (error if answer is Answer.FAILED else None)
                 yield answer
-            if failure is not None:
-                raise DeliveryFailed(f"Kafka did not acknowledge a record: {failure}") from failure
+        if failure is not None:
+            raise DeliveryFailed(f"Kafka did not acknowledge a record: {failure}") from failure
 
 
 def _sent_together(originals: Iterable[Original]) -> Iterator[list[Original]]:
-    """Runs of small records; a large one by itself, since a refusal for its size takes all with it that is
-    under way."""
+    """Runs of small records; a large one by itself, since the library's idempotent producer loses what is
+    under way, and may take nothing more, when one is refused for its size."""
     for is_large, run in itertools.groupby(originals, lambda each: _size(each) > _LARGE):
         if is_large:
             yield from ([each] for each in run)
@@ -306,9 +306,10 @@ def _errors(
     for future in futures:
         try:
             future.get(timeout=_FLUSH_S)
-            yield None
         except KafkaError as error:
             yield error
+        else:
+            yield None
     if refused is not None:
         yield refused
 
