@@ -21,7 +21,7 @@ def test_every_read_is_quick(database: str) -> None:
     engine = make_engine(make_url(database))
     fill(engine, ROWS, DAYS)
     with engine.connect() as connection:
-        labelled = dict(connection.execute(text(_LABELLED)).tuples())
+        labelled = dict(connection.execute(text(_LABELLED)).tuples().all())
     assert labelled["legitimate"] > labelled["fraud"] > ROWS / 1_000
     times = read_times_ms(open_engine(make_url(database)), repeats=5)
     slow = {name: round(ms) for name, ms in times.items() if ms > MOST_MS}
