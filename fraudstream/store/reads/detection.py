@@ -15,7 +15,7 @@ from fraudstream.store.reads.frames import read_frame
 from fraudstream.store.tables import alerts, batch_metrics, labels, rollup_daily, rule_daily, score_daily
 
 # Each alert is met with its labels: so many at the most, of longer spans the newest.
-MOST_WITH_LABELS = 75_000
+MOST_WITH_LABELS = 50_000
 
 
 @dataclass(frozen=True)
