@@ -264,6 +264,7 @@ class Sender(Generic[Mail]):
         try:
             self._report("error", f"Alerts wait, {mistake}")
         except Exception:
+            # Reached while another error is dealt with: what became of the mail has still to be noted.
             log.exception("the dashboard could not be told")
         return pause
 

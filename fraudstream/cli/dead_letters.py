@@ -144,18 +144,17 @@ def _send_and_mark(settings: Settings, engine: Engine, letters: Sequence[DeadLet
     acknowledged = []
     try:
         answers = send_again(settings.kafka, settings.kafka_topic, originals)
-        for letter, answer in zip(letters, answers, strict=True):
+        for letter, original, answer in zip(letters, originals, answers, strict=True):
             if answer is Answer.ACKNOWLEDGED:
                 acknowledged.append(letter)
             elif answer is Answer.TOO_LARGE:
-                done.complaints.append(_too_large(letter))
+                done.complaints.append(_too_large(letter, original.size))
     finally:
         # Whatever became of the others: what Kafka has must not be sent once more.
         mark_replayed(engine, acknowledged)
         done.replayed += len(acknowledged)
 
 
-def _too_large(letter: DeadLetter) -> str:
-    size = len(letter.key or b"") + len(letter.value or b"")
+def _too_large(letter: DeadLetter, size: int) -> str:
     place = f"partition {letter.partition_id} offset {letter.offset}"
     return f"{place} was not sent: its {size:,} bytes are more than the topic takes (max.message.bytes)"

@@ -1,4 +1,4 @@
-"""Tables of transactions whose rows lead to their pages."""
+"""Tables of transactions and alerts whose rows lead to their pages."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ import pandas as pd
 import streamlit as st
 
 from fraudstream.dashboard.navigation import open_transaction
+from fraudstream.store.reads.cases import Alerts
+from fraudstream.views import cases as views
 
 ROWS_PX = 320
 
@@ -37,6 +39,16 @@ def show_transactions(table: pd.DataFrame, *, key: str, of: str, alt: str) -> No
         )
     rows = [row for row, _column in chosen["selection"]["cells"]]
     open_chosen(own_key, rows, table["Transaction"].tolist())
+
+
+def show_alerts(alerts: Alerts, *, key: str, of: str, alt: str, none: str) -> None:
+    """A user's alerts as `show_transactions` does; `none` is said where there are none."""
+    if alerts.frame.empty:
+        st.text(none)
+        return
+    if alerts.cut:
+        st.text(views.cut_alerts_text(len(alerts.frame)))
+    show_transactions(views.alerts_table(alerts.frame), key=key, of=of, alt=alt)
 
 
 def open_chosen(key: str, rows: Sequence[int], transaction_ids: Sequence[str]) -> None:

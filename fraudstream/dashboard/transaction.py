@@ -15,7 +15,7 @@ from fraudstream.dashboard.process import model_of_this_process, settings_of_thi
 from fraudstream.dashboard.refresh import REFRESH_S
 from fraudstream.dashboard.reviewing import show_review
 from fraudstream.dashboard.search import show_search
-from fraudstream.dashboard.tables import show_transactions
+from fraudstream.dashboard.tables import show_alerts
 from fraudstream.features import FEATURE_NAMES
 from fraudstream.store.reads.cases import Case, read_case
 from fraudstream.stored import StoredTransaction
@@ -173,15 +173,10 @@ def _show_habits(case: Case) -> None:
 
 def _show_earlier_alerts(case: Case) -> None:
     st.subheader("The user's other alerts", anchor=False)
-    others = case.alerts
-    if others.frame.empty:
-        st.text("There is no other alert of this user.")
-        return
-    if others.cut:
-        st.text(views.cut_alerts_text(len(others.frame)))
-    show_transactions(
-        views.alerts_table(others.frame),
+    show_alerts(
+        case.alerts,
         key="other_alerts",
         of=case.transaction.transaction_id,
         alt="The user's other alerts, the newest first",
+        none="There is no other alert of this user.",
     )

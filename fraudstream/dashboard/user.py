@@ -9,7 +9,7 @@ from fraudstream.dashboard.navigation import USER
 from fraudstream.dashboard.process import settings_of_this_process
 from fraudstream.dashboard.refresh import REFRESH_S
 from fraudstream.dashboard.search import show_search
-from fraudstream.dashboard.tables import show_transactions
+from fraudstream.dashboard.tables import show_alerts, show_transactions
 from fraudstream.store.reads.cases import LATEST_ROWS, User, read_user
 from fraudstream.views import cases as views
 from fraudstream.views.overview import Kpi
@@ -46,28 +46,19 @@ def _show(user: User) -> None:
     )
     _show_habits(user)
     st.subheader("Alerts", anchor=False)
-    _show_alerts(user)
+    show_alerts(
+        user.alerts,
+        key="user_alerts",
+        of=user.user_id,
+        alt="The user's alerts, the newest first",
+        none="There is no alert of this user.",
+    )
     st.subheader(f"The last {LATEST_ROWS} transactions", anchor=False)
     show_transactions(
         views.history_table(user.history.frame).head(LATEST_ROWS),
         key="user_transactions",
         of=user.user_id,
         alt="The user's last transactions, the newest first",
-    )
-
-
-def _show_alerts(user: User) -> None:
-    alerts = user.alerts
-    if alerts.frame.empty:
-        st.text("There is no alert of this user.")
-        return
-    if alerts.cut:
-        st.text(views.cut_alerts_text(len(alerts.frame)))
-    show_transactions(
-        views.alerts_table(alerts.frame),
-        key="user_alerts",
-        of=user.user_id,
-        alt="The user's alerts, the newest first",
     )
 
 

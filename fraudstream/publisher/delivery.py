@@ -251,6 +251,11 @@ class Original:
     value: bytes | None
     place: str
 
+    @property
+    def size(self) -> int:
+        """Bytes of key and value."""
+        return len(self.key or b"") + len(self.value or b"")
+
 
 class Answer(enum.Enum):
     """What Kafka said of a record. FAILED: nothing that tells whether it has it."""
@@ -280,15 +285,11 @@ def send_again(kafka: KafkaAccess, topic: str, originals: Iterable[Original]) ->
 def _sent_together(originals: Iterable[Original]) -> Iterator[list[Original]]:
     """Runs of small records; a large one by itself, since the library's idempotent producer loses what is
     under way, and may take nothing more, when one is refused for its size."""
-    for is_large, run in itertools.groupby(originals, lambda each: _size(each) > _LARGE):
+    for is_large, run in itertools.groupby(originals, lambda each: each.size > _LARGE):
         if is_large:
             yield from ([each] for each in run)
         else:
             yield list(run)
-
-
-def _size(original: Original) -> int:
-    return len(original.key or b"") + len(original.value or b"")
 
 
 def _errors(
