@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 
-from benchmarks import phases
+from benchmarks import phases, stages
 from benchmarks.load import Load
 from benchmarks.past import store_histories
 from benchmarks.phases import CatchUp, Paced, Percentiles
@@ -41,6 +41,8 @@ class Sizes:
     producer_rows: int
     plain_records: int
     naive_records: int
+    stage_records: int
+    stage_rounds: int
     stored: int  # transactions in the database, for a catch-up beside many; 0 leaves it out
     random_ids: bool
 
@@ -48,12 +50,40 @@ class Sizes:
     def full(cls) -> Sizes:
         rates = (100, 1_000, 5_000, 10_000)
         return cls(
-            500_000, (5_000, 100_000), 7_500, 600, rates, 30, 30, 300_000, 200_000, 20_000, 10_000_000, True
+            backlog=500_000,
+            users=(5_000, 100_000),
+            sustained_rate=7_500,
+            sustained_s=600,
+            rates=rates,
+            seconds_a_rate=30,
+            lone_records=30,
+            producer_rows=300_000,
+            plain_records=200_000,
+            naive_records=20_000,
+            stage_records=50_000,
+            stage_rounds=5,
+            stored=10_000_000,
+            random_ids=True,
         )
 
     @classmethod
     def quick(cls) -> Sizes:
-        return cls(120_000, (5_000,), 5_000, 15, (100, 1_000, 5_000), 8, 8, 60_000, 40_000, 4_000, 0, False)
+        return cls(
+            backlog=120_000,
+            users=(5_000,),
+            sustained_rate=5_000,
+            sustained_s=15,
+            rates=(100, 1_000, 5_000),
+            seconds_a_rate=8,
+            lone_records=8,
+            producer_rows=60_000,
+            plain_records=40_000,
+            naive_records=4_000,
+            stage_records=20_000,
+            stage_rounds=1,
+            stored=0,
+            random_ids=False,
+        )
 
     def sustained_for(self, rate: float | None, seconds: float | None) -> Sizes:
         """The same with another sustained phase, as far as it is given."""
@@ -74,6 +104,7 @@ class Findings:
     producer_msg_per_s: float | None = None
     plain_tx_per_s: float | None = None
     naive_tx_per_s: float | None = None
+    stages_ms: dict[str, float] = field(default_factory=dict)
     read_ms: dict[str, float] = field(default_factory=dict)
     memory: Memory = field(default_factory=Memory)
 
@@ -94,6 +125,10 @@ def run(sizes: Sizes, settings: Settings, say: Say) -> Findings:
         found.producer_msg_per_s = phases.producer_rate(pipeline, small, sizes.producer_rows)
         found.plain_tx_per_s = phases.plain_consumer_rate(pipeline, small, sizes.plain_records)
         found.naive_tx_per_s = phases.naive_rate(pipeline, small, sizes.naive_records)
+        say("each stage of a batch alone")
+        found.stages_ms = stages.ms_per_1000_records(
+            pipeline, settings, small, sizes.stage_records, sizes.stage_rounds
+        )
     return found
 
 
@@ -182,12 +217,21 @@ def as_document(found: Findings, sizes: Sizes, settings: Settings) -> dict[str, 
         "producer": {"msg_per_s": _rounded(found.producer_msg_per_s)},
         "plain_consumer": {"tx_per_s": _rounded(found.plain_tx_per_s)},
         "naive": {"tx_per_s": _rounded(found.naive_tx_per_s)},
+        "ratio": {
+            "catch_up_to_plain_consumer": _ratio(first, found.plain_tx_per_s),
+            "catch_up_to_naive": _ratio(first, found.naive_tx_per_s),
+        },
+        "stages": {"ms_per_1000": found.stages_ms},
         "dashboard": {"read_ms": _slowest(found.read_ms)},
         "memory_mib": {
             "peak": _rounded(found.memory.peak_mib),
             "at_peak": {part: round(mib) for part, mib in found.memory.at_peak.items()},
         },
     }
+
+
+def _ratio(catch_up: CatchUp | None, other: float | None) -> float | None:
+    return round(catch_up.tx_per_s / other, 2) if catch_up and other else None
 
 
 def _sustained(paced: Paced | None) -> dict[str, Any]:

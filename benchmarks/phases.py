@@ -160,7 +160,7 @@ def first_batch_s(pipeline: Pipeline, site: Site, load: Load) -> float:
 def paced(pipeline: Pipeline, site: Site, load: Load, rate: float, seconds: float) -> Paced:
     """`rate` records a second for so long, into a job that runs and is warm."""
     forget_mails(site.engine)
-    first = _ends(pipeline, site)
+    first = ends(pipeline, site)
     began, lag, commits = time.time(), [], Commits()
     with watch_commits(site.engine, site.topic, commits):
 
@@ -178,7 +178,7 @@ def paced(pipeline: Pipeline, site: Site, load: Load, rate: float, seconds: floa
 def lone_records_ms(pipeline: Pipeline, site: Site, load: Load, count: int) -> Percentiles:
     """`count` records, each alone in a quiet system at an unforeseeable moment."""
     _send_one(pipeline, site, load)  # connects
-    chance, first, commits = random.Random(7), _ends(pipeline, site), Commits()
+    chance, first, commits = random.Random(7), ends(pipeline, site), Commits()
     with watch_commits(site.engine, site.topic, commits):
         for _ in range(count):
             _send_one(pipeline, site, load)
@@ -191,7 +191,7 @@ def _send_one(pipeline: Pipeline, site: Site, load: Load) -> None:
     pipeline.await_committed(site, load.sent, timeout_s=60)
 
 
-def _ends(pipeline: Pipeline, site: Site) -> dict[int, int]:
+def ends(pipeline: Pipeline, site: Site) -> dict[int, int]:
     """Partition -> the offset that its next record will have."""
     ranges = offset_range(kafka_access(pipeline.addresses.kafka), site.topic, range(4))
     return {partition: latest for partition, (_, latest) in ranges.items()}
@@ -249,7 +249,7 @@ def producer_rate(pipeline: Pipeline, population: Population, rows: int) -> floa
         )
         command = [sys.executable, "producer_from_csv.py", "--file", str(file), "--rate", "0"]
         samples: list[tuple[float, int]] = []
-        with Repeatedly(lambda: samples.append((time.time(), sum(_ends(pipeline, site).values()))), 0.1):
+        with Repeatedly(lambda: samples.append((time.time(), sum(ends(pipeline, site).values()))), 0.1):
             subprocess.run(command, cwd=PROJECT_DIR, env=environment, check=True, capture_output=True)
         at, sent = (np.array(column) for column in zip(*samples, strict=True))
         moving = (sent > 0) & (sent < sent[-1])

@@ -14,21 +14,23 @@ matplotlib.use("agg")
 
 Document = dict[str, Any]
 
-# Key in the document -> what it says, with its unit, and whether more is better.
-_FIGURES: dict[str, tuple[str, bool]] = {
-    "catch_up.tx_per_s": ("catch-up, transactions a second", True),
-    "sustained.tx_per_s": ("sustained, transactions a second", True),
-    "sustained.lag.largest": ("its largest lag, records", False),
-    "sustained.commit_ms.p95": ("its produced to committed, p95, ms", False),
-    "sustained.mail_ms.p95": ("its produced to mailed, p95, ms", False),
-    "latency.lone.commit_ms.p50": ("a lone record, produced to committed, p50, ms", False),
-    "latency.lone.commit_ms.p95": ("a lone record, produced to committed, p95, ms", False),
-    "producer.msg_per_s": ("producer, messages a second", True),
-    "plain_consumer.tx_per_s": ("plain consumer without features, transactions a second", True),
-    "naive.tx_per_s": ("naive way, transactions a second", True),
-    "dashboard.read_ms.max": ("the dashboard's slowest read, ms", False),
-    "memory_mib.peak": ("memory at the highest, MiB", False),
-    "start_s": ("job start to first commit, s", False),
+# Key in the document -> what it says, with its unit.
+_FIGURES: dict[str, str] = {
+    "catch_up.tx_per_s": "catch-up, transactions a second",
+    "sustained.tx_per_s": "sustained, transactions a second",
+    "sustained.lag.largest": "its largest lag, records",
+    "sustained.commit_ms.p95": "its produced to committed, p95, ms",
+    "sustained.mail_ms.p95": "its produced to mailed, p95, ms",
+    "latency.lone.commit_ms.p50": "a lone record, produced to committed, p50, ms",
+    "latency.lone.commit_ms.p95": "a lone record, produced to committed, p95, ms",
+    "producer.msg_per_s": "producer, messages a second",
+    "plain_consumer.tx_per_s": "plain consumer without features, transactions a second",
+    "naive.tx_per_s": "naive way, transactions a second",
+    "ratio.catch_up_to_plain_consumer": "catch-up as a multiple of the plain consumer",
+    "ratio.catch_up_to_naive": "catch-up as a multiple of the naive way",
+    "dashboard.read_ms.max": "the dashboard's slowest read, ms",
+    "memory_mib.peak": "memory at the highest, MiB",
+    "start_s": "job start to first commit, s",
 }
 _PERCENTILES = ("p50", "p95", "p99")
 
@@ -46,7 +48,7 @@ def value_of(document: Document, key: str) -> float | None:
 def show(document: Document, old: Document | None, console: Console) -> None:
     """Print all figures; with an older run, its figures and the ratio beside them."""
     table = Table("", "this run", *(["older run", "ratio"] if old else []))
-    for key, (name, _) in {**_FIGURES, **_catch_ups(document), **_latencies(document)}.items():
+    for key, name in _figures(document).items():
         if (now := value_of(document, key)) is not None:
             table.add_row(name, _number(now), *(_against(now, value_of(old, key)) if old else ()))
     console.print(table)
@@ -57,14 +59,25 @@ def show(document: Document, old: Document | None, console: Console) -> None:
         )
 
 
-def _catch_ups(document: Document) -> dict[str, tuple[str, bool]]:
-    names = [name for name, each in document["catch_up"].items() if isinstance(each, dict)]
-    return {f"catch_up.{name}.tx_per_s": (f"catch-up, {name}", True) for name in names}
+def _figures(document: Document) -> dict[str, str]:
+    return {**_FIGURES, **_catch_ups(document), **_latencies(document), **_stages(document)}
 
 
-def _latencies(document: Document) -> dict[str, tuple[str, bool]]:
+def _stages(document: Document) -> dict[str, str]:
     return {
-        f"latency.{rate}.{kind}.{percentile}": (f"at {rate} a second, {words}, {percentile}, ms", False)
+        f"stages.ms_per_1000.{stage}": f"stage alone, ms for 1,000 records: {stage}"
+        for stage in document["stages"]["ms_per_1000"]
+    }
+
+
+def _catch_ups(document: Document) -> dict[str, str]:
+    names = [name for name, each in document["catch_up"].items() if isinstance(each, dict)]
+    return {f"catch_up.{name}.tx_per_s": f"catch-up, {name}" for name in names}
+
+
+def _latencies(document: Document) -> dict[str, str]:
+    return {
+        f"latency.{rate}.{kind}.{percentile}": f"at {rate} a second, {words}, {percentile}, ms"
         for rate in document["latency"]
         if rate != "lone"
         for kind, words in (("commit_ms", "committed"), ("mail_ms", "mailed"))

@@ -93,11 +93,11 @@ def drop_earlier(cleaned: pa.Table, next_offsets: Mapping[int, int]) -> pa.Table
 
 
 # A whole table as one value: of rows, Spark would take each apart and put it together, twice.
-_PACKED = "share int, packed binary"
+PACKED = "share int, packed binary"
 
 
 def _as_rows(tables: dict[int, pa.Table]) -> pa.RecordBatch:
-    """Rows of _PACKED: one a table, with the share that it is for."""
+    """Rows of PACKED: one a table, with the share that it is for."""
     packed = pa.array([_packed(table) for table in tables.values()], pa.binary())
     return pa.record_batch({"share": pa.array(tables, pa.int32()), "packed": packed})
 
@@ -115,7 +115,7 @@ def _unpacked(packed: pa.Array | pa.ChunkedArray) -> list[pa.Table]:
 
 @dataclass(frozen=True)
 class CleaningWork:
-    """Rows of RECORD_ARROW -> cleaned ones as rows of _PACKED, all of a user in the same share."""
+    """Rows of RECORD_ARROW -> cleaned ones as rows of PACKED, all of a user in the same share."""
 
     zone: ZoneInfo
     shares: int
@@ -173,9 +173,13 @@ def on_executors(session: SparkSession, value: Value) -> Iterator[Broadcast[Valu
 
 def run_on_executors(records: DataFrame, cleaning: CleaningWork, judging: PartitionWork) -> pa.Table:
     """Rows of RECORD_ARROW -> rows of JUDGED_ARROW: cleaned where they were read, judged by user."""
-    by_user = records.mapInArrow(cleaning, _PACKED).repartitionById(cleaning.shares, "share")
-    judged = by_user.mapInArrow(judging, _PACKED).toArrow()
+    judged = cleaned_by_user(records, cleaning).mapInArrow(judging, PACKED).toArrow()
     return pa.concat_tables([JUDGED_ARROW.empty_table(), *_unpacked(judged["packed"])])
+
+
+def cleaned_by_user(records: DataFrame, cleaning: CleaningWork) -> DataFrame:
+    """Rows of RECORD_ARROW, cleaned -> rows of PACKED, each share's in a task of its own."""
+    return records.mapInArrow(cleaning, PACKED).repartitionById(cleaning.shares, "share")
 
 
 def find_clashes(rows: pa.Table) -> Claims | None:
