@@ -91,10 +91,11 @@ def catch_up(pipeline: Pipeline, population: Population, backlog: int, *, stored
         commits, started = Commits(), time.time()
         with watch_commits(site.engine, site.topic, commits), pipeline.job(site, **SETTINGS):
             half = backlog // 2
-            pipeline.await_committed(site, before + half, timeout_s=GIVE_UP_S)
+            # Batches come whole: by then more than half is committed.
+            at_half = pipeline.await_committed(site, before + half, timeout_s=GIVE_UP_S)
             cpu_at_half = _cpu_s(pipeline)
-            pipeline.await_committed(site, load.sent, timeout_s=GIVE_UP_S)
-            spent = _cpu_us_per_tx(cpu_at_half, _cpu_s(pipeline), backlog - half)
+            at_end = pipeline.await_committed(site, load.sent, timeout_s=GIVE_UP_S)
+            spent = _cpu_us_per_tx(cpu_at_half, _cpu_s(pipeline), at_end - at_half)
         at, totals = commits.totals()
         fresh = totals > before
         return CatchUp(

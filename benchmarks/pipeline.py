@@ -103,10 +103,11 @@ class Pipeline:
             finally:
                 self._dashboards.remove(process)
 
-    def await_committed(self, site: Site, records: int, *, timeout_s: float) -> None:
-        """Wait until so many records of the site's topic are accounted for. Raises BenchFailed."""
+    def await_committed(self, site: Site, records: int, *, timeout_s: float) -> int:
+        """Wait until so many records of the site's topic are accounted for, and say how many are. Raises
+        BenchFailed."""
         deadline = time.monotonic() + timeout_s
-        while read_progress(site.engine, site.topic).accounted_for < records:
+        while (committed := read_progress(site.engine, site.topic).accounted_for) < records:
             if not all(map(is_alive, self._jobs)):
                 raise BenchFailed(tail(self.log))
             if time.monotonic() > deadline:
@@ -114,6 +115,7 @@ class Pipeline:
                     f"{records} records were not committed in {timeout_s:g} s\n{tail(self.log)}"
                 )
             time.sleep(_POLL_S)
+        return committed
 
     def processes(self) -> dict[str, Sequence[psutil.Process]]:
         """The roots of what is running: each service of the stack, the job, and the dashboard."""

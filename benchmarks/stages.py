@@ -43,7 +43,7 @@ from fraudstream.stack.spark import class_archive, connector_jars, map_classes, 
 from fraudstream.store.commit import Batch, commit_batch
 from fraudstream.store.lookups import StoredHistories, StoredTransactions
 from fraudstream.store.offsets import move_offsets, read_offsets
-from fraudstream.streaming import build_session, end_session
+from fraudstream.streaming import build_session, end_session, kafka_fetches
 from fraudstream.topic import ensure_topic
 
 _ZONE = ZoneInfo("UTC")
@@ -112,11 +112,15 @@ def _records(
     bounds = {"startingOffsets": first, "endingOffsets": last}
     return (
         session.read.format("kafka")
-        .options(**kafka.spark_options(), subscribe=site.topic)
+        .options(**kafka.spark_options(), **kafka_fetches(_count(first, last)), subscribe=site.topic)
         .options(**{name: json.dumps({site.topic: offsets}) for name, offsets in bounds.items()})
         .load()
         .transform(records_of)
     )
+
+
+def _count(first: dict[int, int], last: dict[int, int]) -> int:
+    return sum(last.values()) - sum(first.values())
 
 
 def _time_stages(

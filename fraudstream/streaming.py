@@ -161,6 +161,14 @@ def build_session(
     return builder.getOrCreate()
 
 
+def kafka_fetches(records: int) -> dict[str, int]:
+    """Options of Spark's Kafka source: how it fetches a batch of so many records."""
+    return {
+        "kafka.max.poll.records": min(10_000, records),
+        "kafka.fetch.max.wait.ms": 20,  # the default of half a second is most of a lone record's latency
+    }
+
+
 def end_session(session: SparkSession) -> None:
     """Stop Spark and its Java process, whose memory is then free for what comes next.
 
@@ -347,14 +355,11 @@ class Job:
         by_partition = {str(partition): offset for partition, offset in starting.items()}
         return (
             self._session.readStream.format("kafka")
-            .options(**self._config.kafka.spark_options())
+            .options(**self._config.kafka.spark_options(), **kafka_fetches(self._limit.records))
             .option("subscribe", self._config.topic)
             .option("startingOffsets", json.dumps({self._config.topic: by_partition}))
             .option("failOnDataLoss", "true")
             .option("maxOffsetsPerTrigger", self._limit.records)
-            .option("kafka.max.poll.records", min(10_000, self._limit.records))
-            # The default of half a second is most of a lone record's latency.
-            .option("kafka.fetch.max.wait.ms", 20)
             .load()
         )
 
