@@ -213,13 +213,13 @@ def _time_writing(
         before = read_offsets(connection, site.topic)
     batch = Batch(site.topic, topic_id, before, by_outcome(judged), None, datetime.now(UTC))
     with site.engine.connect() as connection:
-        with _each_statement_timed(connection, clock):
+        with each_statement_timed(connection, clock):
             commit_batch(connection, batch)
         clock.time("commit", connection.commit)
 
 
 @contextmanager
-def _each_statement_timed(connection: Connection, clock: Clock) -> Iterator[None]:
+def each_statement_timed(connection: Connection, clock: Clock) -> Iterator[None]:
     """To each statement's table goes the time since the one before: making its text is part of it."""
     last = time.perf_counter()
 

@@ -11,10 +11,11 @@ import numpy as np
 import orjson
 import psutil
 import pytest
+from rich.console import Console
 
 from benchmarks.phases import Paced, _cpu_s
 from benchmarks.population import Population
-from benchmarks.report import value_of
+from benchmarks.report import show, value_of
 from benchmarks.watch import Commits
 from fraudstream.publisher.delivery import message
 from fraudstream.schema import FIELD_NAMES
@@ -113,3 +114,13 @@ def test_figures_are_found_by_their_dotted_keys() -> None:
     document = {"latency": {"1000": {"commit_ms": {"p95": 7.5}}}, "sustained": {"lag_grew": False}}
     assert value_of(document, "latency.1000.commit_ms.p95") == 7.5
     assert value_of(document, "latency.5000.commit_ms.p95") is None
+
+
+def test_each_stage_is_a_line_beside_that_of_an_older_run() -> None:
+    document: Any = {"catch_up": {}, "latency": {}, "stages": {"ms_per_1000": {"parse": 4.8, "mail": 40.0}}}
+    old: Any = {**document, "stages": {"ms_per_1000": {"parse": 2.4}}}
+    with (console := Console(width=120)).capture() as shown:
+        show(document, old, console)
+    lines = [line for line in shown.get().splitlines() if "1,000 records" in line]
+    cells = [[cell.strip() for cell in line.split("│")[2:5]] for line in lines]
+    assert cells == [["4.8", "2.4", "2.00"], ["40.0", "", ""]]
