@@ -6,6 +6,8 @@ have imported all of it again, each for itself.
 
 from __future__ import annotations
 
+import gc
+
 from pyspark.daemon import manager
 
 from fraudstream import executors
@@ -14,4 +16,6 @@ from fraudstream.store import lookups
 __all__ = ["executors", "lookups"]
 
 if __name__ == "__main__":
+    # A worker collects garbage after each task, and would look at all that was imported each time.
+    gc.freeze()
     manager()

@@ -24,6 +24,7 @@ def spark() -> Iterator[SparkSession]:
         .config("spark.driver.host", "127.0.0.1")
         .config("spark.sql.session.timeZone", "UTC")
         .config("spark.sql.shuffle.partitions", "2")
+        .config("spark.python.daemon.module", "fraudstream.executor_daemon")
         .getOrCreate()
     )
     session.sparkContext.setLogLevel("ERROR")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -155,3 +156,14 @@ def test_few_and_many_are_judged_alike(spark: SparkSession, work: PartitionWork)
     many = run_on_executors(batch, CleaningWork(ZONE, 2), work).sort_by(JUDGED_ORDER)
     assert many["outcome"].to_pylist().count("rejected") == 1
     assert work.judged(collected(batch, ZONE)).sort_by(JUDGED_ORDER).equals(many)
+
+
+def test_what_a_worker_imported_is_not_searched_for_garbage_after_each_task(spark: SparkSession) -> None:
+    def frozen(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+        import gc
+
+        for _ in batches:
+            yield pa.record_batch({"frozen": [gc.get_freeze_count()], "searched": [len(gc.get_objects())]})
+
+    [counts] = spark.range(1).mapInArrow(frozen, "frozen long, searched long").toArrow().to_pylist()
+    assert counts["frozen"] > counts["searched"]
