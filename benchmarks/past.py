@@ -26,9 +26,14 @@ from fraudstream.store.tables import (
 )
 
 
+def shipped_judge() -> Judge:
+    """The project's own rules and model."""
+    return Judge(load_rules(), load(PROJECT_DIR / "model_output"))
+
+
 def store_histories(engine: Engine, population: Population) -> None:
     """Each user's history after the population's past, computed as the job would have."""
-    judge = Judge(load_rules(), load(PROJECT_DIR / "model_output"))
+    judge = shipped_judge()
     nothing = Known(lambda _ids: {}, lambda _users: {}, KnownOutcomes.none().outcomes())
     for arrivals in population.past():
         judged = judge_partition(arrivals, judge=judge, known=nothing)

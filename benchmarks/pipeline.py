@@ -39,6 +39,7 @@ class Site:
 
     database: str
     topic: str
+    topic_id: str
     engine: Engine
 
 
@@ -64,8 +65,8 @@ class Pipeline:
         engine = make_engine(make_url(database))
         try:
             migrate(engine)
-            ensure_topic(kafka_access(self.addresses.kafka), name, PARTITIONS)
-            yield Site(database, name, engine)
+            topic = ensure_topic(kafka_access(self.addresses.kafka), name, PARTITIONS)
+            yield Site(database, name, topic.topic_id, engine)
         finally:
             engine.dispose()
             with server.begin() as connection:

@@ -24,27 +24,24 @@ from sqlalchemy import Connection, event
 
 from benchmarks.errors import BenchFailed
 from benchmarks.load import Load
-from benchmarks.past import store_histories
+from benchmarks.past import shipped_judge, store_histories
 from benchmarks.phases import ends
-from benchmarks.pipeline import PARTITIONS, Pipeline, Site
+from benchmarks.pipeline import Pipeline, Site
 from benchmarks.population import Population
 from fraudstream.alerting import mail_sender
 from fraudstream.cleaning import clean
-from fraudstream.config import PROJECT_DIR, Settings, child_environment, export, load_settings
+from fraudstream.config import Settings, child_environment, export, load_settings
 from fraudstream.executors import PACKED, CleaningWork, cleaned_by_user, records_of, shares_a_batch
 from fraudstream.features import transaction_features
 from fraudstream.kafka_access import kafka_access
 from fraudstream.merchant_risk import no_outcomes
-from fraudstream.model_store import load
-from fraudstream.rules import load_rules
 from fraudstream.schema import RECORD_ARROW, Outcome
-from fraudstream.scoring import Judge, Known, by_outcome, judge_partition
+from fraudstream.scoring import Known, by_outcome, judge_partition
 from fraudstream.stack.spark import class_archive, connector_jars, map_classes, spark_variables
 from fraudstream.store.commit import Batch, commit_batch
 from fraudstream.store.lookups import StoredHistories, StoredTransactions
 from fraudstream.store.offsets import move_offsets, read_offsets
 from fraudstream.streaming import build_session, end_session, kafka_fetches
-from fraudstream.topic import ensure_topic
 
 _ZONE = ZoneInfo("UTC")
 _MAILED_WITHIN_S = 120.0
@@ -130,7 +127,7 @@ def _time_stages(
     cleaned = _time_reading(records, clock)
     judged = _time_judging(cleaned, site, clock)
     _time_collecting(judged, records.sparkSession, clock)
-    _time_writing(judged, pipeline, site, first, clock)
+    _time_writing(judged, site, first, clock)
     clock.time("mail", lambda: _send_mails(pipeline, site))
     return clock.spent_s
 
@@ -161,7 +158,7 @@ def _drop(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
 
 def _time_judging(cleaned: pa.Table, site: Site, clock: Clock) -> pa.Table:
     """Look-ups, features, model, and all else that makes rows of JUDGED_ARROW of rows of CLEANED_ARROW."""
-    judge = Judge(load_rules(), load(PROJECT_DIR / "model_output"))
+    judge = shipped_judge()
     find_ids, find_histories = StoredTransactions(site.engine.url), StoredHistories(site.engine.url)
     whole, histories = Clock(), dict[str, bytes]()
 
@@ -204,14 +201,11 @@ class _Give:
             yield pa.record_batch({"share": pa.array([0], pa.int32()), "packed": packed})
 
 
-def _time_writing(
-    judged: pa.Table, pipeline: Pipeline, site: Site, first: dict[int, int], clock: Clock
-) -> None:
-    topic_id = ensure_topic(kafka_access(pipeline.addresses.kafka), site.topic, PARTITIONS).topic_id
+def _time_writing(judged: pa.Table, site: Site, first: dict[int, int], clock: Clock) -> None:
     with site.engine.begin() as connection:
-        move_offsets(connection, site.topic, topic_id, first)
+        move_offsets(connection, site.topic, site.topic_id, first)
         before = read_offsets(connection, site.topic)
-    batch = Batch(site.topic, topic_id, before, by_outcome(judged), None, datetime.now(UTC))
+    batch = Batch(site.topic, site.topic_id, before, by_outcome(judged), None, datetime.now(UTC))
     with site.engine.connect() as connection:
         with each_statement_timed(connection, clock):
             commit_batch(connection, batch)
