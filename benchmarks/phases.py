@@ -90,12 +90,7 @@ def catch_up(pipeline: Pipeline, population: Population, backlog: int, *, stored
         load.send_all(backlog)
         commits, started = Commits(), time.time()
         with watch_commits(site.engine, site.topic, commits), pipeline.job(site, **SETTINGS):
-            half = backlog // 2
-            # Batches come whole: by then more than half is committed.
-            at_half = pipeline.await_committed(site, before + half, timeout_s=GIVE_UP_S)
-            cpu_at_half = _cpu_s(pipeline)
-            at_end = pipeline.await_committed(site, load.sent, timeout_s=GIVE_UP_S)
-            spent = _cpu_us_per_tx(cpu_at_half, _cpu_s(pipeline), at_end - at_half)
+            spent = _cpu_us_per_tx(pipeline, site, before + backlog // 2, load.sent)
         at, totals = commits.totals()
         fresh = totals > before
         return CatchUp(
@@ -125,7 +120,13 @@ def _batch_rates(at: NDArray[np.float64], totals: NDArray[np.int64]) -> list[tup
     return list(zip(totals[1:].tolist(), rates.round(1).tolist(), strict=True))
 
 
-def _cpu_us_per_tx(before: dict[str, float], after: dict[str, float], records: int) -> dict[str, float]:
+def _cpu_us_per_tx(pipeline: Pipeline, site: Site, first: int, last: int) -> dict[str, float]:
+    """Processor time a record, by part, from when `first` records are committed until `last` are."""
+    # Batches come whole: by then some more are committed.
+    committed = pipeline.await_committed(site, first, timeout_s=GIVE_UP_S)
+    before = _cpu_s(pipeline)
+    records = pipeline.await_committed(site, last, timeout_s=GIVE_UP_S) - committed
+    after = _cpu_s(pipeline)
     return {part: round((spent - before.get(part, 0.0)) / records * 1e6, 1) for part, spent in after.items()}
 
 

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from rich.console import Console
 
-from benchmarks.phases import Paced, _cpu_s
+from benchmarks.phases import Paced, _cpu_s, _cpu_us_per_tx
 from benchmarks.population import Population
 from benchmarks.report import show, value_of
 from benchmarks.watch import Commits
@@ -100,6 +100,21 @@ def test_a_process_that_ends_while_its_time_is_asked_for_is_left_out() -> None:
 
     pipeline: Any = SimpleNamespace(processes=lambda: {"job": [Root()]})
     assert set(_cpu_s(pipeline)) == {"driver"}
+
+
+def test_processor_time_is_divided_by_the_records_committed_meanwhile() -> None:
+    spent_s = iter([1.0, 3.0])
+
+    def processes() -> dict[str, list[Any]]:
+        times = SimpleNamespace(user=next(spent_s), system=0.0)
+        return {"mysql": [SimpleNamespace(children=lambda **_: [], cpu_times=lambda: times)]}
+
+    def await_committed(_site: Any, records: int, **_: Any) -> int:
+        return {250: 300, 500: 500}[records]  # the last batch began below 250 and ended above it
+
+    pipeline: Any = SimpleNamespace(processes=processes, await_committed=await_committed)
+    site: Any = None
+    assert _cpu_us_per_tx(pipeline, site, 250, 500) == {"mysql": 10_000.0}
 
 
 @pytest.mark.parametrize(
