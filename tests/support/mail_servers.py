@@ -66,9 +66,10 @@ class MailServer:
     ) -> str:
         await asyncio.sleep(self.command_delay_s)
         self.connections.add(session.peer)
-        if self.on_mail.startswith("250"):
+        reply = self.on_mail
+        if reply.startswith("250"):
             envelope.mail_from = address
-        return self.on_mail
+        return reply
 
     async def handle_RCPT(
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
@@ -84,13 +85,15 @@ class MailServer:
 
     async def handle_DATA(self, server: SMTP, session: Session, envelope: Envelope) -> str:
         await asyncio.sleep(self.command_delay_s + self.data_delay_s)
-        if self.on_data.startswith("250"):
+        # Read once: a test may change it meanwhile, and what is answered must be what was done.
+        reply = self.on_data
+        if reply.startswith("250"):
             assert isinstance(envelope.content, bytes)
             self.received.append(Received(tuple(envelope.rcpt_tos), envelope.content))
         await asyncio.get_running_loop().run_in_executor(None, self.before_data_reply)
         if self.drop_at == "DATA":
             _cut(server)
-        return self.on_data
+        return reply
 
     async def handle_AUTH(
         self, server: SMTP, session: Session, envelope: Envelope, args: list[str]
