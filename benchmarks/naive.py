@@ -28,7 +28,7 @@ _NEW_TABLE = (
     "Is_Fraud VARCHAR(3), INDEX (UserID))"
 )
 _PAST = "SELECT Amount, Time FROM naive WHERE UserID = :user"
-_BATCH = 2_000
+_BATCH = 1_000
 
 
 def judge(row: pd.Series, past: pd.DataFrame) -> str:

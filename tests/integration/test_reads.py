@@ -14,6 +14,7 @@ from sqlalchemy.engine import make_url
 
 from fraudstream.periods import DAY, HOUR, Period
 from fraudstream.store.migrate import migrate
+from fraudstream.store.reads import detection
 from fraudstream.store.reads import overview as reads
 from fraudstream.store.reads.overview import Counted, Filter, Overview, read_overview
 from fraudstream.store.reads.pipeline import pipeline
@@ -239,6 +240,11 @@ def test_a_time_at_the_calendars_end_is_counted(engine, time, asked):
     overview = read_overview(engine, asked, Filter())
     assert counted_of(overview).totals.flagged == 1
     assert overview.feed["TransactionID"].tolist() == ["odd"]
+    with snapshot(engine) as connection:
+        covered = detection.days_covered(connection)
+        assert covered is not None
+        found = detection.read_detection(connection, covered)
+    assert (found.transactions, found.alerts, found.looked_at) == (1, 1, 1)
 
 
 def test_missing_tables_are_named(database):

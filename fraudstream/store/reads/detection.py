@@ -9,9 +9,11 @@ from datetime import date, datetime, time, timedelta
 import pandas as pd
 from sqlalchemy import ColumnElement, Connection, Table, case, func, select
 
+from fraudstream.periods import Period, covering
 from fraudstream.reviews import WITHDRAWN
 from fraudstream.schema import SCORE_BINS
-from fraudstream.store.reads.frames import read_frame
+from fraudstream.store.reads.frames import read_frame, sum_of_counts
+from fraudstream.store.reads.overview import transactions_and_flagged
 from fraudstream.store.tables import alerts, batch_metrics, labels, rollup_daily, rule_daily, score_daily
 
 # Each alert is met with its labels: so many at the most, of longer spans the newest.
@@ -28,6 +30,10 @@ class Span:
     @property
     def days(self) -> int:
         return (self.last - self.first).days + 1
+
+    @property
+    def period(self) -> Period:
+        return covering(datetime.combine(self.first, time.min), datetime.combine(self.last, time.max))
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,7 @@ def newest_days(covered: Span, days: int | None) -> Span:
 
 
 def read_detection(connection: Connection, span: Span) -> Detection:
-    transactions, flagged = _totals(connection, span)
+    transactions, flagged = transactions_and_flagged(connection, span.period)
     since = _time_of_last(connection, span, MOST_WITH_LABELS)
     within = [*_between(alerts.c.Time, span), *([] if since is None else [alerts.c.Time >= since])]
     known = _known_outcomes(connection, within)
@@ -87,20 +93,9 @@ def version_at_work(connection: Connection) -> str | None:
     return None if row is None else row.model_version or ""
 
 
-def _totals(connection: Connection, span: Span) -> tuple[int, int]:
-    columns = rollup_daily.c
-    flagged = case((columns.Is_Fraud == "YES", columns.transactions), else_=0)
-    row = connection.execute(
-        select(func.coalesce(func.sum(columns.transactions), 0), func.coalesce(func.sum(flagged), 0)).where(
-            *_on_days(rollup_daily, span)
-        )
-    ).one()
-    return int(row[0]), int(row[1])
-
-
 def _rules(connection: Connection, span: Span, known: pd.DataFrame) -> pd.DataFrame:
     columns = rule_daily.c
-    flagged = func.sum(columns.flagged)
+    flagged = sum_of_counts(columns.flagged)
     counted = read_frame(
         connection,
         select(columns.code, flagged.label("flagged"))
@@ -166,7 +161,7 @@ def _known_outcomes(connection: Connection, within: Sequence[ColumnElement[bool]
 def _scores(connection: Connection, span: Span) -> dict[str, list[int]]:
     columns = score_daily.c
     rows = connection.execute(
-        select(columns.model_version, columns.bin, func.sum(columns.transactions))
+        select(columns.model_version, columns.bin, sum_of_counts(columns.transactions))
         .where(*_on_days(score_daily, span))
         .group_by(columns.model_version, columns.bin)
     )
@@ -181,5 +176,4 @@ def _on_days(table: Table, span: Span) -> tuple[ColumnElement[bool], ...]:
 
 
 def _between(column: ColumnElement[datetime], span: Span) -> tuple[ColumnElement[bool], ...]:
-    start = datetime.combine(span.first, time.min)
-    return column >= start, column < datetime.combine(span.last, time.min) + timedelta(days=1)
+    return column >= span.period.start, column < span.period.end
