@@ -43,6 +43,7 @@ class Sizes:
     naive_records: int
     stage_records: int
     stage_rounds: int
+    read_repeats: int
     stored: int  # transactions in the database, for a catch-up beside many; 0 leaves it out
     random_ids: bool
 
@@ -62,6 +63,7 @@ class Sizes:
             naive_records=20_000,
             stage_records=50_000,
             stage_rounds=5,
+            read_repeats=3,
             stored=10_000_000,
             random_ids=True,
         )
@@ -74,13 +76,14 @@ class Sizes:
             sustained_rate=5_000,
             sustained_s=10,
             rates=(100, 1_000, 5_000),
-            seconds_a_rate=5,
-            lone_records=8,
-            producer_rows=60_000,
-            plain_records=40_000,
+            seconds_a_rate=4,
+            lone_records=6,
+            producer_rows=40_000,
+            plain_records=30_000,
             naive_records=2_000,
             stage_records=10_000,
             stage_rounds=1,
+            read_repeats=1,
             stored=0,
             random_ids=False,
         )
@@ -139,8 +142,7 @@ def _measure_paced(
         store_histories(site.engine, population)
         load = Load(pipeline.addresses.kafka, site.topic, population)
         say("start, with one record waiting")
-        found.start_s = phases.first_batch_s(pipeline, site, load)
-        with pipeline.job(site, **phases.SETTINGS), pipeline.dashboard(site):
+        with phases.started_job(pipeline, site, load) as found.start_s, pipeline.dashboard(site):
             say("warm-up")
             load.send_all(sizes.backlog // 2)
             pipeline.await_committed(site, load.sent, timeout_s=phases.GIVE_UP_S)
@@ -171,7 +173,9 @@ def _catch_up(
     pipeline: Pipeline, population: Population, sizes: Sizes, found: Findings, name: str, *, stored: int = 0
 ) -> None:
     """What the dashboard's reads take is kept of the catch-up beside the most rows."""
-    done = phases.catch_up(pipeline, population, sizes.backlog, stored=stored)
+    done = phases.catch_up(
+        pipeline, population, sizes.backlog, stored=stored, read_repeats=sizes.read_repeats
+    )
     found.catch_up[name] = done
     if stored or not found.read_ms:
         found.read_ms = done.read_ms

@@ -11,7 +11,8 @@ import random
 import subprocess
 import sys
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,7 +80,9 @@ class Paced:
         return float(np.mean(last) - np.mean(second)) > self.rate
 
 
-def catch_up(pipeline: Pipeline, population: Population, backlog: int, *, stored: int = 0) -> CatchUp:
+def catch_up(
+    pipeline: Pipeline, population: Population, backlog: int, *, stored: int = 0, read_repeats: int = 3
+) -> CatchUp:
     """The job meets `backlog` records in Kafka, with `stored` transactions in the database already."""
     with pipeline.site() as site:
         store_histories(site.engine, population)
@@ -98,7 +101,7 @@ def catch_up(pipeline: Pipeline, population: Population, backlog: int, *, stored
             first_commit_s=float(at[fresh][0] - started),
             batches=_batch_rates(at[fresh], totals[fresh] - before),
             cpu_us_per_tx=spent,
-            read_ms=read_times_ms(site.engine),
+            read_ms=read_times_ms(site.engine, repeats=read_repeats),
         )
 
 
@@ -148,15 +151,18 @@ def _part_of_job(root: psutil.Process, process: psutil.Process) -> str:
     return "jvm" if "java" in process.name() else "workers"
 
 
-def first_batch_s(pipeline: Pipeline, site: Site, load: Load) -> float:
-    """Seconds from starting the job, with a record waiting, to that record's commit."""
+@contextmanager
+def started_job(pipeline: Pipeline, site: Site, load: Load) -> Iterator[float]:
+    """A job that runs during the block; gives the seconds from its start, with a record waiting, to that
+    record's commit."""
     before = load.sent
     load.send_all(1)
     commits, started = Commits(), time.time()
-    with watch_commits(site.engine, site.topic, commits), pipeline.job(site, **SETTINGS):
-        pipeline.await_committed(site, load.sent, timeout_s=GIVE_UP_S)
-        time.sleep(_LAST_LOOK_S)
-    return commits.first_behind(before) - started
+    with pipeline.job(site, **SETTINGS):
+        with watch_commits(site.engine, site.topic, commits):
+            pipeline.await_committed(site, load.sent, timeout_s=GIVE_UP_S)
+            time.sleep(_LAST_LOOK_S)
+        yield commits.first_behind(before) - started
 
 
 def paced(pipeline: Pipeline, site: Site, load: Load, rate: float, seconds: float) -> Paced:

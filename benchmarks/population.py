@@ -48,8 +48,8 @@ class Population:
     users: int = _USERS_DRAWN
     seed: int = 42
     random_ids: bool = False
-    _month: pd.DataFrame = field(init=False, repr=False)
-    _seconds: NDArray[np.int64] = field(init=False, repr=False)
+    _month: pd.DataFrame = field(init=False, repr=False, compare=False)
+    _seconds: NDArray[np.int64] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if self.users > _USERS_DRAWN and self.users % _USERS_DRAWN:
