@@ -23,6 +23,7 @@ from fraudstream.store.tables import (
     mails,
     rollup_daily,
     rollup_hourly,
+    rollup_total,
     rule_daily,
     score_daily,
     user_history,
@@ -79,8 +80,12 @@ COUNT_MONTHS = (
     "SELECT DATE_FORMAT(day, '%Y-%m-01'), WEEKDAY(day), Location, Device, Merchant, Is_Fraud, "
     f"{', '.join(f'SUM({name})' for name in _SUMS)} FROM rollup_daily GROUP BY 1, 2, 3, 4, 5, 6"
 )
+COUNT_DAYS = (
+    f"INSERT INTO rollup_total (day, Is_Fraud, {', '.join(_SUMS)}) "  # noqa: S608
+    f"SELECT day, Is_Fraud, {', '.join(f'SUM({name})' for name in _SUMS)} FROM rollup_daily GROUP BY 1, 2"
+)
 _MONTH_DAYS = 30
-_COUNTED = (rollup_hourly, rollup_daily, rule_daily, score_daily)
+_COUNTED = (rollup_hourly, rollup_daily, rollup_total, rule_daily, score_daily)
 
 
 def _copied_by_month(table: Table) -> str:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from fraudstream.schema import KNOWN_NAMES
 from fraudstream.store.bulk import add_to_counters
-from fraudstream.store.tables import HOURS_OF_DAY, rollup_daily, rollup_hourly, rollup_monthly
+from fraudstream.store.tables import HOURS_OF_DAY, rollup_daily, rollup_hourly, rollup_monthly, rollup_total
 
 _WHO = (*KNOWN_NAMES, "Is_Fraud")
 
@@ -25,8 +25,9 @@ def add_to_rollups(connection: Connection, stored: pa.Table) -> None:
     days = {"day": pc.floor_temporal(hours, unit="day")}
     months = {"month": pc.floor_temporal(hours, unit="month"), "weekday": pc.day_of_week(hours)}
     add_to_counters(connection, rollup_hourly, hourly)
-    add_to_counters(connection, rollup_daily, _with_hours_of_day(hourly, days))
-    add_to_counters(connection, rollup_monthly, _with_hours_of_day(hourly, months))
+    add_to_counters(connection, rollup_daily, _with_hours_of_day(hourly, days, _WHO))
+    add_to_counters(connection, rollup_monthly, _with_hours_of_day(hourly, months, _WHO))
+    add_to_counters(connection, rollup_total, _with_hours_of_day(hourly, days, ("Is_Fraud",)))
 
 
 def _hourly(stored: pa.Table) -> pa.Table:
@@ -39,9 +40,9 @@ def _hourly(stored: pa.Table) -> pa.Table:
     return sums.rename_columns({"Amount_sum": "amount", "Amount_count": "transactions"})
 
 
-def _with_hours_of_day(hourly: pa.Table, when: dict[str, pa.ChunkedArray]) -> pa.Table:
-    """The columns of `when`, Location, Device, Merchant, Is_Fraud -> transactions, amount and those of the 24
-    counts, by hour of the day, that the batch has any of."""
+def _with_hours_of_day(hourly: pa.Table, when: dict[str, pa.ChunkedArray], who: tuple[str, ...]) -> pa.Table:
+    """The columns of `when` and those named in `who` -> transactions, amount and those of the 24 counts, by
+    hour of the day, that the batch has any of."""
     hour_of_day = pc.hour(hourly["hour"])
     present = {HOURS_OF_DAY[hour]: hour for hour in pc.unique(hour_of_day).to_pylist()}
     columns = when | {
@@ -52,5 +53,5 @@ def _with_hours_of_day(hourly: pa.Table, when: dict[str, pa.ChunkedArray]) -> pa
     for name, column in columns.items():
         keyed = keyed.append_column(name, column)
     added = ["transactions", "amount", *present]
-    sums = keyed.group_by([*when, *_WHO]).aggregate([(name, "sum") for name in added])
+    sums = keyed.group_by([*when, *who]).aggregate([(name, "sum") for name in added])
     return sums.rename_columns({f"{name}_sum": name for name in added})

@@ -27,7 +27,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.mysql import DATETIME, DECIMAL, MEDIUMBLOB, MEDIUMTEXT
 
-from fraudstream.schema import MAX_LENGTH
+from fraudstream.schema import KNOWN_NAMES, MAX_LENGTH
 
 REASON_CODE_LENGTH = 64
 CODES_LENGTH = 512
@@ -127,23 +127,24 @@ user_history = Table(
 HOURS_OF_DAY = tuple(f"h{hour:02}" for hour in range(24))
 
 
-def _rollup(name: str, *when: Column[Any], by_hour: bool) -> Table:
-    """What is counted at that time; `by_hour`: also the transactions in each hour of the day, h00 to h23.
+def _rollup(name: str, *parts: Column[Any] | Index, by_name: bool = True, by_hour: bool) -> Table:
+    """What is counted at a time, which is among the parts; `by_name`: of each city, device and merchant;
+    `by_hour`: also the transactions in each hour of the day, h00 to h23.
 
     Missing names are '' here (a primary key has no NULL; a cleaned name is never empty).
     """
+    names = KNOWN_NAMES if by_name else ()
     hours = HOURS_OF_DAY if by_hour else ()
     return Table(
         name,
         metadata,
-        *when,
-        _field("Location", primary_key=True),
-        _field("Device", primary_key=True),
-        _field("Merchant", primary_key=True),
+        *(part for part in parts if isinstance(part, Column)),
+        *(_field(column, primary_key=True) for column in names),
         _yes_no("Is_Fraud", primary_key=True),
         Column("transactions", BigInteger, nullable=False),
         Column("amount", DECIMAL(30, 2), nullable=False),
         *(Column(hour, Integer, nullable=False, server_default="0") for hour in hours),
+        *(part for part in parts if isinstance(part, Index)),
         **_OPTIONS,
     )
 
@@ -154,8 +155,13 @@ rollup_monthly = _rollup(
     "rollup_monthly",
     Column("month", Date, primary_key=True),  # its first day
     Column("weekday", SmallInteger, primary_key=True, autoincrement=False),  # 0 is Monday
+    # For the names alone: an index holds each of them, and a server jumps from one to the next.
+    Index("rollup_monthly_by_city", "Location"),
+    Index("rollup_monthly_by_device", "Device"),
+    Index("rollup_monthly_by_merchant", "Merchant"),
     by_hour=True,
 )
+rollup_total = _rollup("rollup_total", Column("day", Date, primary_key=True), by_name=False, by_hour=True)
 
 pipeline_totals = Table(
     "pipeline_totals",

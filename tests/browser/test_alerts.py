@@ -132,7 +132,7 @@ def empty(engine: Engine) -> None:
     with engine.begin() as connection:
         for table in ("clean_data", "alerts", "labels", "rule_daily", "score_daily"):
             connection.execute(text(f"DELETE FROM {table}"))
-        for rollup in ("rollup_hourly", "rollup_daily", "rollup_monthly"):
+        for rollup in ("rollup_hourly", "rollup_daily", "rollup_monthly", "rollup_total"):
             connection.execute(text(f"DELETE FROM {rollup}"))
 
 

@@ -300,7 +300,7 @@ def test_two_jobs_bring_an_older_database_forward_and_go_on_where_it_was(
         stored = connection.execute(
             text("SELECT TransactionID, Amount, features FROM clean_data WHERE features IS NOT NULL")
         ).all()
-        for rollup in ("rollup_hourly", "rollup_daily", "rollup_monthly"):
+        for rollup in ("rollup_hourly", "rollup_daily", "rollup_monthly", "rollup_total"):
             assert connection.scalar(text(f"SELECT SUM(transactions) FROM {rollup}")) == OLD + NEW
     # Each user's new rows see those that the older version stored.
     counted = {row.TransactionID: unpack(row.features)[FEATURE_NAMES.index("tx_count_24h")] for row in stored}

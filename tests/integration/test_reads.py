@@ -217,6 +217,18 @@ def test_names_that_differ_in_case_or_accent_are_two(engine):
     assert read_overview(engine, "all", Filter("cairo")).feed["TransactionID"].tolist() == ["T2"]
 
 
+@pytest.mark.parametrize(("most", "cities"), [(4, ("Alex", "Cairo", "Giza")), (2, ("Cairo", "Giza"))])
+def test_of_very_many_names_the_busiest_are_offered(engine, monkeypatch, most, cities):
+    visited = ["Alex", "Giza", "Giza", "Cairo", "Cairo", "Cairo"]
+    rows = [
+        Judged(f"T{number}", "U1", Decimal(10), START + number * 40 * DAY, location=city)
+        for number, city in enumerate(visited)
+    ]
+    store(engine, rows)
+    monkeypatch.setattr(reads, "MOST_NAMES", most)
+    assert read_overview(engine, "all", Filter()).names == reads.Names(cities, ("iOS",), ("Amazon",))
+
+
 def test_one_overview_is_of_one_moment(engine, monkeypatch):
     """A batch that commits while the page is read is in all of its numbers or in none."""
     store(engine, random_transactions(50, seed=5))

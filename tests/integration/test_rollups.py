@@ -36,6 +36,9 @@ EXPECTED = {
     "IFNULL(Location, ''), IFNULL(Device, ''), IFNULL(Merchant, ''), Is_Fraud, COUNT(*), SUM(Amount), "
     + ", ".join(f"COUNT(CASE WHEN HOUR(`Time`) = {hour} THEN 1 END)" for hour in range(24))
     + " FROM clean_data GROUP BY 1, 2, 3, 4, 5, 6",
+    "rollup_total": "SELECT DATE_FORMAT(`Time`, '%Y-%m-%d'), Is_Fraud, COUNT(*), SUM(Amount), "
+    + ", ".join(f"COUNT(CASE WHEN HOUR(`Time`) = {hour} THEN 1 END)" for hour in range(24))
+    + " FROM clean_data GROUP BY 1, 2",
 }
 COLUMNS = {
     "rollup_hourly": "DATE_FORMAT(hour, '%Y-%m-%d %H:%i:%s'), Location, Device, Merchant, Is_Fraud, "
@@ -43,6 +46,8 @@ COLUMNS = {
     "rollup_daily": "DATE_FORMAT(day, '%Y-%m-%d'), Location, Device, Merchant, Is_Fraud, "
     f"transactions, amount, {', '.join(HOURS_OF_DAY)}",
     "rollup_monthly": "DATE_FORMAT(month, '%Y-%m-%d'), weekday, Location, Device, Merchant, Is_Fraud, "
+    f"transactions, amount, {', '.join(HOURS_OF_DAY)}",
+    "rollup_total": "DATE_FORMAT(day, '%Y-%m-%d'), Is_Fraud, "
     f"transactions, amount, {', '.join(HOURS_OF_DAY)}",
 }
 
@@ -115,7 +120,7 @@ def test_every_sum_equals_the_one_over_all_rows(filled: Engine, table: str) -> N
 def test_an_older_database_gets_the_sums_of_what_it_has(filled: Engine, died_half_way: bool) -> None:
     with filled.begin() as connection:
         if not died_half_way:
-            connection.execute(text("DROP TABLE rollup_daily, rollup_monthly"))
+            connection.execute(text("DROP TABLE rollup_daily, rollup_monthly, rollup_total"))
         connection.execute(text("UPDATE alembic_version SET version_num = '0003'"))
     migrate(filled)
     for table in EXPECTED:

@@ -1,9 +1,9 @@
 """The overview: what is counted in a period, under a filter, and the newest rows.
 
-Everything that is counted comes from `rollup_monthly` and, for the days and hours at the ends of the
-period, from `rollup_daily` and `rollup_hourly`. Each batch writes them in its own transaction: they are exact
-over all rows and do not grow with them. Single transactions come from `clean_data`, of which only the hours
-are read that these name.
+What is counted by name comes from `rollup_monthly` and, for the days and hours at the ends of the period,
+from `rollup_daily` and `rollup_hourly`; what is counted over all names, from `rollup_total`. Each batch writes
+them in its own transaction: they are exact over all rows and do not grow with them. Single transactions come
+from `clean_data`, of which only the hours are read that these name.
 """
 
 from __future__ import annotations
@@ -40,6 +40,7 @@ from fraudstream.store.tables import (
     rollup_daily,
     rollup_hourly,
     rollup_monthly,
+    rollup_total,
 )
 
 FEED_ROWS = 100
@@ -190,7 +191,8 @@ def totals(connection: Connection, period: Period, chosen: Filter) -> Totals:
 
 def transactions_and_flagged(connection: Connection, period: Period) -> tuple[int, int]:
     """How many transactions the period has, and how many of them are flagged."""
-    found = [connection.execute(select(*_sums(table)).where(when)).one() for table, when in _parts(period)]
+    parts = _days_and_hours(period, Filter())
+    found = [connection.execute(select(*_sums(table)).where(when)).one() for table, when in parts]
     return sum(int(row.transactions or 0) for row in found), sum(int(row.flagged or 0) for row in found)
 
 
@@ -207,7 +209,7 @@ def by_name(connection: Connection, period: Period, chosen: Filter, column: str)
             .where(when, *_named(table, chosen))
             .group_by(table.c[column]),
         )
-        for table, when in _parts(period)
+        for table, when in _parts_by_name(period)
     ]
     return _added_up(found, ["name"], [*_COUNTS, "amount_at_risk"])
 
@@ -225,7 +227,7 @@ def timeline(connection: Connection, period: Period, chosen: Filter) -> Timeline
             .where(when, *_named(table, chosen))
             .group_by(_start_of(step, table)),
         )
-        for table, when in (_parts(shown) if step == "month" else _days_and_hours(shown))
+        for table, when in (_parts(shown, chosen) if step == "month" else _days_and_hours(shown, chosen))
     ]
     frame = _added_up([each.assign(start=moments(each["start"])) for each in found], ["start"])
     return Timeline(step, shown, frame)
@@ -235,11 +237,9 @@ def by_weekday_hour(connection: Connection, period: Period, chosen: Filter) -> p
     """See Counted."""
     edges = _edge_hours(connection, period, chosen)
     found = [edges.assign(weekday=edges["start"].dt.weekday, hour=edges["start"].dt.hour)]
-    for table, when in _parts(period):
+    for table, when in _parts(period, chosen):
         if table is not rollup_hourly:
-            weekday = (
-                rollup_monthly.c.weekday if table is rollup_monthly else func.weekday(rollup_daily.c.day)
-            )
+            weekday = table.c.weekday if "weekday" in table.c else func.weekday(table.c.day)
             found.append(_hours_of_day(connection, table, when, chosen, weekday.label("weekday")))
     return _added_up(found, ["weekday", "hour"])
 
@@ -284,9 +284,13 @@ def _no_rows() -> pd.DataFrame:
 
 
 def _busiest(connection: Connection, name: ColumnElement[str]) -> tuple[str, ...]:
-    transactions = sum_of_counts(rollup_monthly.c.transactions)
-    statement = select(name).group_by(name).order_by(transactions.desc(), name).limit(MOST_NAMES)
-    return tuple(sorted(connection.scalars(statement)))
+    """All names, or of very many the busiest."""
+    names = connection.scalars(select(name).distinct().limit(MOST_NAMES + 1)).all()
+    if len(names) > MOST_NAMES:
+        transactions = sum_of_counts(rollup_monthly.c.transactions)
+        by_number = select(name).group_by(name).order_by(transactions.desc(), name)
+        names = connection.scalars(by_number.limit(MOST_NAMES)).all()
+    return tuple(sorted(names))
 
 
 def _totals(by_location: pd.DataFrame, chosen: Filter) -> Totals:
@@ -304,8 +308,13 @@ def _totals(by_location: pd.DataFrame, chosen: Filter) -> Totals:
 Part = tuple[Table, ColumnElement[bool]]
 
 
-def _parts(period: Period) -> list[Part]:
-    """Where the period is counted: whole months, other whole days, other hours, each in its own table."""
+def _parts(period: Period, chosen: Filter) -> list[Part]:
+    """Where the chosen is counted in the period, in the fewest rows."""
+    return _parts_by_name(period) if chosen.names() else _days_and_hours(period, chosen)
+
+
+def _parts_by_name(period: Period) -> list[Part]:
+    """Whole months, other whole days, other hours, each in its own table."""
     parts = period.parts()
     return [
         *_part(rollup_hourly, rollup_hourly.c.hour, [(each.start, each.end) for each in parts.hours]),
@@ -314,14 +323,18 @@ def _parts(period: Period) -> list[Part]:
     ]
 
 
-def _days_and_hours(period: Period) -> list[Part]:
-    """The same without months."""
+def _days_and_hours(period: Period, chosen: Filter) -> list[Part]:
+    """Whole days, other hours."""
     hours = [(each.start, each.end) for each in period.parts().hours]
-    days = period.whole_days()
+    days, by_day = period.whole_days(), _by_day(chosen)
     return [
         *_part(rollup_hourly, rollup_hourly.c.hour, hours),
-        *_part(rollup_daily, rollup_daily.c.day, [] if days is None else [days]),
+        *_part(by_day, by_day.c.day, [] if days is None else [days]),
     ]
+
+
+def _by_day(chosen: Filter) -> Table:
+    return rollup_daily if chosen.names() else rollup_total
 
 
 def _part(table: Table, when: ColumnElement[Any], ranges: Sequence[tuple[date, date]]) -> list[Part]:
@@ -361,9 +374,9 @@ def _start_of(step: Step, table: Table) -> ColumnElement[Any]:
 def _by_hour(connection: Connection, period: Period, chosen: Filter) -> pd.DataFrame:
     """start, transactions, flagged for each hour with transactions."""
     found = [_edge_hours(connection, period, chosen)]
-    for table, when in _days_and_hours(period):
-        if table is rollup_daily:
-            days = _hours_of_day(connection, table, when, chosen, rollup_daily.c.day)
+    for table, when in _days_and_hours(period, chosen):
+        if table is not rollup_hourly:
+            days = _hours_of_day(connection, table, when, chosen, table.c.day)
             start = moments(days["day"]) + days["hour"].astype("timedelta64[s]") * 3600
             found.append(days.assign(start=start))
     return _added_up(found, ["start"])
@@ -414,10 +427,10 @@ def _added_up(parts: Sequence[pd.DataFrame], key: list[str], sums: Sequence[str]
 def _newest_hours(connection: Connection, period: Period, chosen: Filter, rows: int) -> list[datetime]:
     """The newest hours of the period that hold `rows` of the chosen transactions together, or all of them."""
     hours: list[datetime] = []
-    months = _months_that_reach(connection, period, chosen, rows)
+    within = _days_that_reach(connection, period, chosen, rows)
     for days in (_USUALLY_ENOUGH_DAYS, rows):
         hours, found = [], 0
-        for hour, transactions in _hours_of_last_days(connection, period, months, chosen, days):
+        for hour, transactions in _hours_of_last_days(connection, period, within, chosen, days):
             hours.append(hour)
             found += transactions
             if found >= rows:
@@ -451,22 +464,16 @@ def _months_that_reach(connection: Connection, period: Period, chosen: Filter, r
 
 
 def _hours_of_last_days(
-    connection: Connection, period: Period, months: Sequence[date], chosen: Filter, days: int
+    connection: Connection, period: Period, within: ColumnElement[bool], chosen: Filter, days: int
 ) -> Iterator[tuple[datetime, int]]:
-    """Hours of the period with chosen transactions and how many, newest first, of at most so many days of
-    these months."""
-    day = rollup_daily.c.day
-    within = [each for month in months for each in _days_of(month)]
+    """Hours of the period with chosen transactions and how many, newest first, of at most so many of the days
+    within."""
+    table = _by_day(chosen)
     statement = (
-        select(day, *_sums_by_hour(rollup_daily))
-        .where(
-            # One by one, so that names behind the day in the key are looked up, not sought in years of rows.
-            day.in_([each for each in within if period.start.date() <= each <= period.end.date()]),
-            *_named(rollup_daily, chosen),
-            *_flagged_only(rollup_daily, chosen),
-        )
-        .group_by(day)
-        .order_by(day.desc())
+        select(table.c.day, *_sums_by_hour(table))
+        .where(within, *_named(table, chosen), *_flagged_only(table, chosen))
+        .group_by(table.c.day)
+        .order_by(table.c.day.desc())
         .limit(days)
     )
     for each, *by_hour in connection.execute(statement):
@@ -474,6 +481,18 @@ def _hours_of_last_days(
             start = _hour_of(each, hour)
             if transactions and period.start <= start < period.end:
                 yield start, int(transactions)
+
+
+def _days_that_reach(
+    connection: Connection, period: Period, chosen: Filter, rows: int
+) -> ColumnElement[bool]:
+    """Days of the period: all of them, or with names those of the months that hold so many rows."""
+    day, first, last = _by_day(chosen).c.day, period.start.date(), period.end.date()
+    if not chosen.names():
+        return and_(day >= first, day <= last)
+    months = _months_that_reach(connection, period, chosen, rows)
+    # One by one, so that names behind the day in the key are looked up, not sought in years of rows.
+    return day.in_([each for month in months for each in _days_of(month) if first <= each <= last])
 
 
 def _days_of(month: date) -> list[date]:
