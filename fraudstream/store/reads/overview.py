@@ -1,9 +1,9 @@
 """The overview: what is counted in a period, under a filter, and the newest rows.
 
 What is counted by name comes from `rollup_monthly` and, for the days and hours at the ends of the period,
-from `rollup_daily` and `rollup_hourly`; what is counted over all names, from `rollup_total`. Each batch writes
-them in its own transaction: they are exact over all rows and do not grow with them. Single transactions come
-from `clean_data`, of which only the hours are read that these name.
+from `rollup_daily` and `rollup_hourly`; what is counted over all names, from `rollup_total`. Each batch
+writes them in its own transaction: they are exact over all rows and do not grow with them. Single
+transactions come from `clean_data`, of which only the hours are read that these name.
 """
 
 from __future__ import annotations
