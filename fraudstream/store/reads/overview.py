@@ -54,6 +54,8 @@ _SHOWN_BY_DAY = 366 * DAY
 _LEAST_TIMELINE = DAY
 
 Step = Literal["hour", "day", "month"]
+# Else a server groups by the index that holds the names alone, and looks up each row by itself.
+_IN_ORDER_OF_THE_KEY = "FORCE INDEX (PRIMARY)"
 _BY_NAME = ("Location", "Device", "Merchant")
 _COUNTS = ("transactions", "flagged")
 
@@ -206,6 +208,7 @@ def by_name(connection: Connection, period: Period, chosen: Filter, column: str)
                 *_sums(table),
                 func.sum(case((table.c.Is_Fraud == "YES", table.c.amount), else_=0)).label("amount_at_risk"),
             )
+            .with_hint(table, _IN_ORDER_OF_THE_KEY)
             .where(when, *_named(table, chosen))
             .group_by(table.c[column]),
         )
@@ -224,6 +227,7 @@ def timeline(connection: Connection, period: Period, chosen: Filter) -> Timeline
         read_frame(
             connection,
             select(_start_of(step, table).label("start"), *_sums(table))
+            .with_hint(table, _IN_ORDER_OF_THE_KEY)
             .where(when, *_named(table, chosen))
             .group_by(_start_of(step, table)),
         )
@@ -288,8 +292,9 @@ def _busiest(connection: Connection, name: ColumnElement[str]) -> tuple[str, ...
     names = connection.scalars(select(name).distinct().limit(MOST_NAMES + 1)).all()
     if len(names) > MOST_NAMES:
         transactions = sum_of_counts(rollup_monthly.c.transactions)
-        by_number = select(name).group_by(name).order_by(transactions.desc(), name)
-        names = connection.scalars(by_number.limit(MOST_NAMES)).all()
+        by_number = select(name).with_hint(rollup_monthly, _IN_ORDER_OF_THE_KEY).group_by(name)
+        busiest = by_number.order_by(transactions.desc(), name).limit(MOST_NAMES)
+        names = connection.scalars(busiest).all()
     return tuple(sorted(names))
 
 
@@ -403,6 +408,7 @@ def _hours_of_day(
     """The key, hour (of the day), transactions, flagged for a part of a period, those with transactions."""
     statement = (
         select(key, table.c.Is_Fraud, *_sums_by_hour(table))
+        .with_hint(table, _IN_ORDER_OF_THE_KEY)
         .where(when, *_named(table, chosen))
         .group_by(key, table.c.Is_Fraud)
     )
@@ -443,6 +449,7 @@ def _months_that_reach(connection: Connection, period: Period, chosen: Filter, r
     month = rollup_monthly.c.month
     statement = (
         select(month, sum_of_counts(rollup_monthly.c.transactions))
+        .with_hint(rollup_monthly, _IN_ORDER_OF_THE_KEY)
         .where(
             month >= period.start.date().replace(day=1),
             month <= period.end.date(),
