@@ -23,6 +23,7 @@ from fraudstream.store.tables import (
     mails,
     rollup_daily,
     rollup_hourly,
+    rollup_monthly,
     rollup_total,
     rule_daily,
     score_daily,
@@ -69,23 +70,25 @@ def store_more_transactions(engine: Engine, rows: int) -> None:
                 connection.execute(text(_copied_by_month(counted)), {"days": months * _MONTH_DAYS})
             connection.commit()
             present += copied.rowcount
-        connection.execute(text("DELETE FROM rollup_monthly"))
-        connection.execute(text(COUNT_MONTHS))
+        for table, count in COUNT_FROM_DAYS.items():
+            connection.execute(delete(table))
+            connection.execute(text(count))
         connection.commit()
 
 
 _SUMS = ("transactions", "amount", *HOURS_OF_DAY)
-COUNT_MONTHS = (
-    f"INSERT INTO rollup_monthly (month, weekday, Location, Device, Merchant, Is_Fraud, {', '.join(_SUMS)}) "  # noqa: S608
-    "SELECT DATE_FORMAT(day, '%Y-%m-01'), WEEKDAY(day), Location, Device, Merchant, Is_Fraud, "
-    f"{', '.join(f'SUM({name})' for name in _SUMS)} FROM rollup_daily GROUP BY 1, 2, 3, 4, 5, 6"
-)
-COUNT_DAYS = (
-    f"INSERT INTO rollup_total (day, Is_Fraud, {', '.join(_SUMS)}) "  # noqa: S608
-    f"SELECT day, Is_Fraud, {', '.join(f'SUM({name})' for name in _SUMS)} FROM rollup_daily GROUP BY 1, 2"
-)
+_SUMMED = ", ".join(f"SUM({name})" for name in _SUMS)
+# SQL that fills the table, when it is empty, from rollup_daily.
+COUNT_FROM_DAYS = {
+    rollup_monthly: "INSERT INTO rollup_monthly "  # noqa: S608
+    f"(month, weekday, Location, Device, Merchant, Is_Fraud, {', '.join(_SUMS)}) "
+    f"SELECT DATE_FORMAT(day, '%Y-%m-01'), WEEKDAY(day), Location, Device, Merchant, Is_Fraud, {_SUMMED} "
+    "FROM rollup_daily GROUP BY 1, 2, 3, 4, 5, 6",
+    rollup_total: f"INSERT INTO rollup_total (day, Is_Fraud, {', '.join(_SUMS)}) "  # noqa: S608
+    f"SELECT day, Is_Fraud, {_SUMMED} FROM rollup_daily GROUP BY 1, 2",
+}
 _MONTH_DAYS = 30
-_COUNTED = (rollup_hourly, rollup_daily, rollup_total, rule_daily, score_daily)
+_COUNTED = (rollup_hourly, rollup_daily, rule_daily, score_daily)
 
 
 def _copied_by_month(table: Table) -> str:

@@ -81,7 +81,7 @@ class Paced:
 
 
 def catch_up(
-    pipeline: Pipeline, population: Population, backlog: int, *, stored: int = 0, read_repeats: int = 3
+    pipeline: Pipeline, population: Population, backlog: int, *, stored: int = 0, read_repeats: int
 ) -> CatchUp:
     """The job meets `backlog` records in Kafka, with `stored` transactions in the database already."""
     with pipeline.site() as site:

@@ -24,10 +24,12 @@ def add_to_rollups(connection: Connection, stored: pa.Table) -> None:
     hours = hourly["hour"]
     days = {"day": pc.floor_temporal(hours, unit="day")}
     months = {"month": pc.floor_temporal(hours, unit="month"), "weekday": pc.day_of_week(hours)}
+    daily = _with_hours_of_day(hourly, days)
     add_to_counters(connection, rollup_hourly, hourly)
-    add_to_counters(connection, rollup_daily, _with_hours_of_day(hourly, days, _WHO))
-    add_to_counters(connection, rollup_monthly, _with_hours_of_day(hourly, months, _WHO))
-    add_to_counters(connection, rollup_total, _with_hours_of_day(hourly, days, ("Is_Fraud",)))
+    add_to_counters(connection, rollup_daily, daily)
+    add_to_counters(connection, rollup_monthly, _with_hours_of_day(hourly, months))
+    nameless = daily.drop_columns(list(KNOWN_NAMES))
+    add_to_counters(connection, rollup_total, _added_up(nameless, ["day", "Is_Fraud"]))
 
 
 def _hourly(stored: pa.Table) -> pa.Table:
@@ -40,18 +42,23 @@ def _hourly(stored: pa.Table) -> pa.Table:
     return sums.rename_columns({"Amount_sum": "amount", "Amount_count": "transactions"})
 
 
-def _with_hours_of_day(hourly: pa.Table, when: dict[str, pa.ChunkedArray], who: tuple[str, ...]) -> pa.Table:
-    """The columns of `when` and those named in `who` -> transactions, amount and those of the 24 counts, by
-    hour of the day, that the batch has any of."""
+def _with_hours_of_day(hourly: pa.Table, when: dict[str, pa.ChunkedArray]) -> pa.Table:
+    """The columns of `when`, Location, Device, Merchant, Is_Fraud -> transactions, amount and those of the 24
+    counts, by hour of the day, that the batch has any of."""
     hour_of_day = pc.hour(hourly["hour"])
     present = {HOURS_OF_DAY[hour]: hour for hour in pc.unique(hour_of_day).to_pylist()}
     columns = when | {
         name: pc.if_else(pc.equal(hour_of_day, hour), hourly["transactions"], 0)
         for name, hour in present.items()
     }
-    keyed = hourly
+    keyed = hourly.drop_columns(["hour"])
     for name, column in columns.items():
         keyed = keyed.append_column(name, column)
-    added = ["transactions", "amount", *present]
-    sums = keyed.group_by([*when, *who]).aggregate([(name, "sum") for name in added])
+    return _added_up(keyed, [*when, *_WHO])
+
+
+def _added_up(rows: pa.Table, key: list[str]) -> pa.Table:
+    """A row for each key; all other columns are added up."""
+    added = [name for name in rows.column_names if name not in key]
+    sums = rows.group_by(key).aggregate([(name, "sum") for name in added])
     return sums.rename_columns({f"{name}_sum": name for name in added})

@@ -9,7 +9,7 @@ from decimal import Decimal
 
 import pandas as pd
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, event, text
 from sqlalchemy.engine import make_url
 
 from fraudstream.periods import DAY, HOUR, Period
@@ -227,6 +227,26 @@ def test_of_very_many_names_the_busiest_are_offered(engine, monkeypatch, most, c
     store(engine, rows)
     monkeypatch.setattr(reads, "MOST_NAMES", most)
     assert read_overview(engine, "all", Filter()).names == reads.Names(cities, ("iOS",), ("Amazon",))
+
+
+def test_names_are_read_from_their_indexes_and_sums_by_name_go_through_the_key(filled):
+    """Through the index of the names a server would look up each row by itself: slow with many of them."""
+    with snapshot(filled.engine) as connection:
+        read: list[tuple[str, object]] = []
+        event.listen(
+            connection, "before_cursor_execute", lambda _c, _cursor, sql, given, *_: read.append((sql, given))
+        )
+        reads.all_names(connection)
+        names = len(read)
+        reads.by_name(connection, Period(START - 9_000 * DAY, END + 9_000 * DAY), Filter(), "Location")
+        keys = [
+            connection.exec_driver_sql(f"EXPLAIN {sql}", given).mappings().one()["key"]
+            for sql, given in list(read)
+            if "rollup_monthly" in sql
+        ]
+    assert len(keys) == names + 1
+    assert all(key.startswith("rollup_monthly_by_") for key in keys[:names])
+    assert keys[-1] == "PRIMARY"
 
 
 def test_one_overview_is_of_one_moment(engine, monkeypatch):

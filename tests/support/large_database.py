@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.engine import make_url
 
 import fraudstream  # noqa: F401 - before pyarrow, which `benchmarks` imports: see there
-from benchmarks.past import COUNT_DAYS, COUNT_MONTHS
+from benchmarks.past import COUNT_FROM_DAYS
 from fraudstream.schema import CITIES, DEVICES, MERCHANTS
 from fraudstream.store.engine import make_engine
 from fraudstream.store.migrate import migrate
@@ -111,8 +111,7 @@ _COUNTED = (
     f"{', '.join(HOURS_OF_DAY)}) SELECT DATE(hour), Location, Device, Merchant, Is_Fraud, SUM(transactions), "
     f"SUM(amount), {', '.join(f'SUM(IF(HOUR(hour) = {hour}, transactions, 0))' for hour in range(24))} "
     "FROM rollup_hourly GROUP BY 1, 2, 3, 4, 5",
-    COUNT_MONTHS,
-    COUNT_DAYS,
+    *COUNT_FROM_DAYS.values(),
     "INSERT INTO alerts (TransactionID, UserID, `Time`, codes, state, created_at) "
     "SELECT TransactionID, UserID, `Time`, 'AMOUNT_OVER_2000', IF(`offset` % 10 = 0, 'waiting', 'mailed'), "
     "processed_at FROM clean_data WHERE Is_Fraud = 'YES'",

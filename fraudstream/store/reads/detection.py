@@ -33,6 +33,7 @@ class Span:
 
     @property
     def period(self) -> Period:
+        """All hours of these days."""
         return covering(datetime.combine(self.first, time.min), datetime.combine(self.last, time.max))
 
 

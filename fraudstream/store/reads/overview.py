@@ -31,7 +31,7 @@ from sqlalchemy import (
 )
 
 from fraudstream.periods import DAY, Period, Recent, hour_from, resolve
-from fraudstream.store.reads.frames import moments, read_frame, sum_of_counts
+from fraudstream.store.reads.frames import Statement, moments, read_frame, sum_of_counts
 from fraudstream.store.reads.snapshot import snapshot
 from fraudstream.store.tables import (
     HOURS_OF_DAY,
@@ -203,14 +203,13 @@ def by_name(connection: Connection, period: Period, chosen: Filter, column: str)
     found = [
         read_frame(
             connection,
-            select(
+            _chosen_of(
+                (table, when),
+                chosen,
                 table.c[column].label("name"),
                 *_sums(table),
                 func.sum(case((table.c.Is_Fraud == "YES", table.c.amount), else_=0)).label("amount_at_risk"),
-            )
-            .with_hint(table, _IN_ORDER_OF_THE_KEY)
-            .where(when, *_named(table, chosen))
-            .group_by(table.c[column]),
+            ).group_by(table.c[column]),
         )
         for table, when in _parts_by_name(period)
     ]
@@ -226,10 +225,9 @@ def timeline(connection: Connection, period: Period, chosen: Filter) -> Timeline
     found = [
         read_frame(
             connection,
-            select(_start_of(step, table).label("start"), *_sums(table))
-            .with_hint(table, _IN_ORDER_OF_THE_KEY)
-            .where(when, *_named(table, chosen))
-            .group_by(_start_of(step, table)),
+            _chosen_of((table, when), chosen, _start_of(step, table).label("start"), *_sums(table)).group_by(
+                _start_of(step, table)
+            ),
         )
         for table, when in (_parts(shown, chosen) if step == "month" else _days_and_hours(shown, chosen))
     ]
@@ -361,8 +359,11 @@ def _sums_by_hour(table: Table) -> Iterable[ColumnElement[Any]]:
     return (sum_of_counts(table.c[hour]).label(hour) for hour in HOURS_OF_DAY)
 
 
-def _named(table: Table, chosen: Filter) -> Iterable[ColumnElement[bool]]:
-    return (table.c[column] == name for column, name in chosen.names().items())
+def _chosen_of(part: Part, chosen: Filter, *columns: ColumnElement[Any]) -> Statement:
+    """The columns of the part's rows that have the chosen names."""
+    table, when = part
+    named = (table.c[column] == name for column, name in chosen.names().items())
+    return select(*columns).with_hint(table, _IN_ORDER_OF_THE_KEY).where(when, *named)
 
 
 def _flagged_only(table: Table, chosen: Filter) -> list[ColumnElement[bool]]:
@@ -390,15 +391,9 @@ def _by_hour(connection: Connection, period: Period, chosen: Filter) -> pd.DataF
 def _edge_hours(connection: Connection, period: Period, chosen: Filter) -> pd.DataFrame:
     """start, transactions, flagged for each hour with transactions outside the whole days."""
     hour = rollup_hourly.c.hour
-    statement = (
-        select(hour.label("start"), *_sums(rollup_hourly))
-        .where(
-            _within_any(hour, period.parts().hours),
-            *_named(rollup_hourly, chosen),
-        )
-        .group_by(hour)
-    )
-    frame = read_frame(connection, statement)
+    edges = rollup_hourly, _within_any(hour, period.parts().hours)
+    statement = _chosen_of(edges, chosen, hour.label("start"), *_sums(rollup_hourly))
+    frame = read_frame(connection, statement.group_by(hour))
     return frame.assign(start=moments(frame["start"]))
 
 
@@ -406,13 +401,8 @@ def _hours_of_day(
     connection: Connection, table: Table, when: ColumnElement[bool], chosen: Filter, key: ColumnElement[Any]
 ) -> pd.DataFrame:
     """The key, hour (of the day), transactions, flagged for a part of a period, those with transactions."""
-    statement = (
-        select(key, table.c.Is_Fraud, *_sums_by_hour(table))
-        .with_hint(table, _IN_ORDER_OF_THE_KEY)
-        .where(when, *_named(table, chosen))
-        .group_by(key, table.c.Is_Fraud)
-    )
-    wide = read_frame(connection, statement)
+    statement = _chosen_of((table, when), chosen, key, table.c.Is_Fraud, *_sums_by_hour(table))
+    wide = read_frame(connection, statement.group_by(key, table.c.Is_Fraud))
     long = wide.melt([key.name, "Is_Fraud"], list(HOURS_OF_DAY), "hour", "transactions")
     long = long.assign(
         hour=long["hour"].str[1:].astype("int64"),
@@ -447,15 +437,10 @@ def _newest_hours(connection: Connection, period: Period, chosen: Filter, rows: 
 def _months_that_reach(connection: Connection, period: Period, chosen: Filter, rows: int) -> list[date]:
     """The newest months with so many of the chosen transactions, or all; their first days, newest first."""
     month = rollup_monthly.c.month
+    within = and_(month >= period.start.date().replace(day=1), month <= period.end.date())
     statement = (
-        select(month, sum_of_counts(rollup_monthly.c.transactions))
-        .with_hint(rollup_monthly, _IN_ORDER_OF_THE_KEY)
-        .where(
-            month >= period.start.date().replace(day=1),
-            month <= period.end.date(),
-            *_named(rollup_monthly, chosen),
-            *_flagged_only(rollup_monthly, chosen),
-        )
+        _chosen_of((rollup_monthly, within), chosen, month, sum_of_counts(rollup_monthly.c.transactions))
+        .where(*_flagged_only(rollup_monthly, chosen))
         .group_by(month)
         .order_by(month.desc())
     )
@@ -477,8 +462,8 @@ def _hours_of_last_days(
     within."""
     table = _by_day(chosen)
     statement = (
-        select(table.c.day, *_sums_by_hour(table))
-        .where(within, *_named(table, chosen), *_flagged_only(table, chosen))
+        _chosen_of((table, within), chosen, table.c.day, *_sums_by_hour(table))
+        .where(*_flagged_only(table, chosen))
         .group_by(table.c.day)
         .order_by(table.c.day.desc())
         .limit(days)
