@@ -240,7 +240,7 @@ def test_names_are_read_from_their_indexes_and_sums_by_name_go_through_the_key(f
         names = len(read)
         reads.by_name(connection, Period(START - 9_000 * DAY, END + 9_000 * DAY), Filter(), "Location")
         keys = [
-            connection.exec_driver_sql(f"EXPLAIN {sql}", given).mappings().one()["key"]
+            connection.exec_driver_sql(f"EXPLAIN FORMAT=TRADITIONAL {sql}", given).mappings().one()["key"]
             for sql, given in list(read)
             if "rollup_monthly" in sql
         ]
