@@ -64,7 +64,10 @@ def run_demo(options: DemoOptions, settings: Settings, stopped: Callable[[], boo
         addresses = stack.up()
         demo = _Demo(addresses, state_dir, options, console, stopped)
         demo.start()
-        return demo.watch()
+        complete = demo.watch()
+        if options.keep:
+            _say(console, "Kept. End it with: python -m fraudstream demo --clean")
+        return complete
 
 
 def clean_up(root: Path, settings: Settings, console: Console, *, kept_too: bool) -> None:
@@ -187,8 +190,6 @@ class _Demo:
             raise DemoFailed(f"{left} alerts or mails could not be sent within {_DRAIN_S:g} s")
         read, progress, mails = self._read(), read_progress(self._engine, TOPIC), pending(self._engine)
         seconds = time.monotonic() - self._started
-        if self._options.keep:
-            self._console.print("Kept. End it with: python -m fraudstream demo --clean")
         print(  # noqa: T201
             f"demo: read={read} stored={progress.stored} flagged={progress.flagged} "
             f"duplicates={progress.duplicates} rejected={progress.rejected} alerts={progress.alerts} "

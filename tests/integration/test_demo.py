@@ -29,6 +29,10 @@ def environment(state: Path) -> dict[str, str]:
     return child_environment(XDG_STATE_HOME=str(state))
 
 
+def clean(state: Path) -> None:
+    subprocess.run(demo_command("--clean"), cwd=PROJECT_DIR, env=environment(state), check=True)
+
+
 @contextmanager
 def running_demo(state: Path, log: Path, *options: str) -> Iterator[subprocess.Popen[bytes]]:
     """A demo in the foreground of nobody's terminal; whatever the test did, all of it is ended."""
@@ -42,7 +46,7 @@ def running_demo(state: Path, log: Path, *options: str) -> Iterator[subprocess.P
         if demo.poll() is None:
             demo.kill()
         demo.wait()
-        subprocess.run(demo_command("--clean"), cwd=PROJECT_DIR, env=environment(state), check=True)
+        clean(state)
 
 
 def processes_of(state: Path) -> list[psutil.Process]:
@@ -65,17 +69,23 @@ def small_csv(tmp_path: Path) -> Path:
     return path
 
 
-def test_once_ends_with_the_books_balanced_and_nothing_left(tmp_path: Path, small_csv: Path) -> None:
+def test_once_ends_with_the_books_balanced_and_what_is_kept_runs_until_it_is_cleaned(
+    tmp_path: Path, small_csv: Path
+) -> None:
     state = tmp_path / "state"
-    demo = subprocess.run(
-        demo_command("--once", "--csv", str(small_csv)),
-        cwd=PROJECT_DIR,
-        env=environment(state),
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
+    try:
+        demo = subprocess.run(
+            demo_command("--once", "--keep", "--csv", str(small_csv)),
+            cwd=PROJECT_DIR,
+            env=environment(state),
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        kept = processes_of(state)
+    finally:
+        clean(state)
     assert demo.returncode == 0, demo.stderr
     last = demo.stdout.splitlines()[-1]
     assert re.fullmatch(r"demo:( [a-z]+=[\d.]+){8}", last)
@@ -89,7 +99,8 @@ def test_once_ends_with_the_books_balanced_and_nothing_left(tmp_path: Path, smal
     assert int(said["alerts"]) == int(said["flagged"]) > 0
     assert int(said["mails"]) > 0
     assert "Dashboard:" in demo.stderr and "Mail inbox:" in demo.stderr
-    assert processes_of(state) == []
+    assert demo.stderr.endswith("Kept. End it with: python -m fraudstream demo --clean\n")
+    assert kept and processes_of(state) == []
     assert list((state / "fraudstream" / "demo").iterdir()) == []
 
 
@@ -101,6 +112,7 @@ def test_a_closed_terminal_ends_all_of_it(tmp_path: Path, small_csv: Path) -> No
         demo.send_signal(signal.SIGHUP)
         assert demo.wait(timeout=90) == 0, log.read_text()
         assert processes_of(state) == []
+        assert list((state / "fraudstream" / "demo").iterdir()) == []
 
 
 def test_what_a_killed_demo_left_is_removed_by_the_next_look(tmp_path: Path, small_csv: Path) -> None:
@@ -110,5 +122,5 @@ def test_what_a_killed_demo_left_is_removed_by_the_next_look(tmp_path: Path, sma
         os.kill(demo.pid, signal.SIGKILL)
         demo.wait()
         assert processes_of(state)
-        subprocess.run(demo_command("--clean"), cwd=PROJECT_DIR, env=environment(state), check=True)
+        clean(state)
         assert processes_of(state) == []
