@@ -63,7 +63,7 @@ from fraudstream.store.job_status import JobStatus
 from fraudstream.store.labels import read_label_changes
 from fraudstream.store.locks import lock_name
 from fraudstream.store.lookups import StoredHistories, StoredTransactions
-from fraudstream.store.migrate import NewerDatabase, migrate
+from fraudstream.store.migrate import NewerDatabase, migrate, refuse_newer
 from fraudstream.store.offsets import OffsetsMoved, StoredOffsets, move_offsets, read_offsets
 from fraudstream.store.status import State, set_status
 from fraudstream.store.writer import Writer, WriterLost, become_writer, in_the_writers_place
@@ -337,6 +337,7 @@ class Job:
         info = topic.ensure_topic(kafka, name, self._config.partitions, on_wait=log.info)
         ranges = topic.offset_range(kafka, name, info.partitions)
         with writer.transaction() as connection:
+            refuse_newer(connection)  # from here on nobody changes the tables, but before it one may have
             stored = read_offsets(connection, name)
             starting = resume.starting_offsets(
                 name,

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from sqlalchemy import Connection, text
 
 _MYSQL_LONGEST_NAME = 64
+_KEPT_OF_LONG_NAMES = _MYSQL_LONGEST_NAME - 17
 
 
 def lock_name(database: str, purpose: str) -> str:
@@ -17,7 +18,12 @@ def lock_name(database: str, purpose: str) -> str:
     if len(name) <= _MYSQL_LONGEST_NAME:
         return name
     digest = hashlib.sha256(name.encode()).hexdigest()[:16]
-    return f"{name[: _MYSQL_LONGEST_NAME - 17]}:{digest}"
+    return f"{name[:_KEPT_OF_LONG_NAMES]}:{digest}"
+
+
+def may_be_of(name: str, database: str) -> bool:
+    """Whether the lock is one of this database, or of another one with a long name that begins the same."""
+    return name.startswith(f"fraudstream:{database}:"[:_KEPT_OF_LONG_NAMES])
 
 
 def acquire(connection: Connection, name: str, *, timeout_s: float) -> bool:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -9,28 +14,74 @@ from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection, Engine
+from sqlalchemy import Connection, Engine, inspect, text
 
-from fraudstream.store.locks import database_lock
+from fraudstream.store.engine import make_engine
+from fraudstream.store.locks import database_lock, may_be_of
+from fraudstream.store.writer import Writer, become_writer
 
 _SCRIPTS = Path(__file__).with_name("migrations")
+_WRITER_TIMEOUT_S = 5.0
 
 
 class NewerDatabase(Exception):
     """The database was migrated by a newer version of fraudstream than this one."""
 
 
+class OlderDatabase(Exception):
+    """The database was not brought to the form that this version knows, or not to the end."""
+
+
 def migrate(engine: Engine, *, lock_timeout_s: int = 60) -> None:
     """Apply all missing migrations; a second call, or one at the same time, changes nothing.
 
-    A migration that was killed half-way is simply run again (MySQL cannot roll back table changes, so
-    each step first looks whether it is already done). Raises NewerDatabase when the database has a
-    revision that this code does not know, and TimeoutError when another process migrates for too long.
+    Nobody writes batches meanwhile: this process takes every writer's place, so that no batch of an older
+    version misses what a migration fills. A migration that was killed half-way is simply run again (MySQL
+    cannot roll back table changes, so each step first looks whether it is already done). Raises NewerDatabase
+    when the database has a revision that this code does not know, and TimeoutError when another process
+    migrates for too long, or is a writer and stays it.
     """
     with engine.connect() as connection, database_lock(connection, "migrate", timeout_s=lock_timeout_s):
         refuse_newer(connection)
-        command.upgrade(_config(connection), "head")
-        connection.commit()
+        if _present(connection) == _heads():
+            return
+        with _in_every_writers_place(engine, connection):
+            command.upgrade(_config(connection), "head")
+            connection.commit()
+
+
+@contextmanager
+def _in_every_writers_place(engine: Engine, connection: Connection) -> Iterator[None]:
+    with ExitStack() as places:
+        for name in _writers_locks(connection):
+            places.enter_context(_writer(engine, name))
+        yield
+
+
+def _writers_locks(connection: Connection) -> list[str]:
+    """The locks of all who have ever been writers in this database; a restored dump names others', too."""
+    if not inspect(connection).has_table("writer_lease"):
+        return []
+    database = connection.scalar(text("SELECT DATABASE()"))
+    names = connection.scalars(text("SELECT lock_name FROM writer_lease")).all()
+    connection.commit()
+    return [name for name in names if may_be_of(name, database or "")]
+
+
+def _writer(engine: Engine, name: str) -> Writer:
+    gives_up = time.monotonic() + _WRITER_TIMEOUT_S
+    writer = become_writer(
+        make_engine(engine.url, pooled=False),
+        name,
+        holder=f"{socket.gethostname()}:{os.getpid()}:upgrade",
+        stopped=lambda: time.monotonic() > gives_up,
+    )
+    if writer is None:
+        raise TimeoutError(
+            "the database's tables are of an older version, and a job of it still writes to them: stop all "
+            f"of its jobs, so that the tables can be brought up to date (the lock {name!r} is held)"
+        )
+    return writer
 
 
 def _config(connection: Connection) -> Config:
@@ -42,12 +93,27 @@ def _config(connection: Connection) -> Config:
 
 def refuse_newer(connection: Connection) -> None:
     """For those who only use the tables: raises NewerDatabase where a newer version may have changed them."""
-    present = set(MigrationContext.configure(connection).get_current_heads())
-    if unknown := present - _known_revisions():
+    if unknown := _present(connection) - _known_revisions():
         raise NewerDatabase(
             f"the database is at revision {', '.join(sorted(unknown))}, which this version of fraudstream "
             "does not know: install the newer version, or restore a dump from before the upgrade"
         )
+
+
+def require_current(connection: Connection) -> None:
+    """For those who read what a migration fills: raises NewerDatabase, or OlderDatabase."""
+    refuse_newer(connection)
+    if _present(connection) != _heads():
+        raise OlderDatabase("the database's tables are not there yet, or are of an older version")
+
+
+def _present(connection: Connection) -> frozenset[str]:
+    return frozenset(MigrationContext.configure(connection).get_current_heads())
+
+
+@cache
+def _heads() -> frozenset[str]:
+    return frozenset(ScriptDirectory(str(_SCRIPTS)).get_heads())
 
 
 @cache

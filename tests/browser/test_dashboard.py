@@ -58,7 +58,7 @@ def test_from_no_tables_to_live_rows_without_a_reload(
     database: str, start_dashboard: Callable[..., str], dashboard: Dashboard, page: Page
 ):
     page.goto(start_dashboard(MYSQL_URL=database))
-    expect(page.get_by_text("The tables do not exist yet").first).to_be_visible()
+    expect(page.get_by_text("The tables are not there yet").first).to_be_visible()
     expect(page.get_by_text("Start data_cleaning.py: it creates them")).to_be_visible()
 
     engine = open_engine(make_url(database))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 import struct
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -21,18 +23,20 @@ from alembic.script import ScriptDirectory
 from kafka import KafkaProducer
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
 
 from fraudstream import store
 from fraudstream.feature_record import unpack
 from fraudstream.features import FEATURE_NAMES
 from fraudstream.history import code_of
 from fraudstream.store.engine import make_engine
-from fraudstream.store.locks import database_lock
+from fraudstream.store.locks import acquire, database_lock, lock_name
 from fraudstream.store.migrate import NewerDatabase, migrate
 from fraudstream.store.progress import Progress, read_progress
 from fraudstream.store.reads.overview import Filter, read_overview
-from fraudstream.store.reads.snapshot import NewerTables, open_engine
+from fraudstream.store.reads.snapshot import NewerTables, TablesMissing, open_engine
 from fraudstream.store.tables import metadata
+from fraudstream.store.writer import become_writer
 from fraudstream.topic import ensure_topic
 from tests.support.jobs import run_script, running_job
 from tests.support.undisturbed import wait_for_all
@@ -86,12 +90,49 @@ def test_a_migration_that_died_half_way_is_finished(database: str) -> None:
 def test_a_database_of_a_newer_version_is_refused_and_left_alone(database: str) -> None:
     engine = make_engine(make_url(database))
     migrate(engine)
-    with engine.begin() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    set_revision(engine, "9999")
     with pytest.raises(NewerDatabase, match="9999"):
         migrate(engine)
     with engine.connect() as connection:
         assert connection.scalar(text("SELECT version_num FROM alembic_version")) == "9999"
+
+
+def test_nobody_writes_batches_while_the_tables_change(database: str) -> None:
+    """A batch of an older version would miss in what a migration adds up."""
+    engine = first_version(database)
+    unpooled = make_engine(make_url(database), pooled=False)
+    lock = lock_name(make_url(database).database or "", "transactions")
+    writer = become_writer(unpooled, lock, holder="of the older version", stopped=lambda: False)
+    assert writer is not None
+    with writer:
+        with pytest.raises(TimeoutError, match=r"a job of it still writes to them: stop all of its jobs"):
+            migrate(engine)
+        assert revisions(engine) == ["0001"]
+    migrate(engine)
+    assert revisions(engine) == [ScriptDirectory(str(SCRIPTS)).get_current_head()]
+
+
+def test_neither_a_frozen_writer_nor_one_of_another_database_keeps_tables_from_changing(
+    database: str,
+) -> None:
+    engine = first_version(database)
+    own, others = lock_name(make_url(database).database or "", "t"), lock_name("of_another_one", "t")
+    with engine.connect() as frozen, engine.connect() as busy:
+        for holder, name, renewed in ((frozen, own, "2026-01-01"), (busy, others, "2100-01-01")):
+            lease = text("INSERT INTO writer_lease VALUES (:name, 'x', :renewed)")
+            holder.execute(lease, {"name": name, "renewed": renewed})
+            assert acquire(holder, name, timeout_s=0)
+        migrate(engine)
+        assert revisions(engine) == [ScriptDirectory(str(SCRIPTS)).get_current_head()]
+        assert not is_alive(frozen) and is_alive(busy)
+
+
+def test_half_migrated_tables_are_no_page_of_zeros(database: str) -> None:
+    engine = make_engine(make_url(database))
+    migrate(engine)
+    set_revision(engine, "0005")
+    with pytest.raises(TablesMissing, match=r"brings those of an older version up to date"):
+        read_overview(open_engine(make_url(database)), "all", Filter())
 
 
 def test_a_flag_without_a_reason_cannot_be_stored(database: str) -> None:
@@ -258,6 +299,18 @@ def waiting_to_migrate(engine: Engine) -> int:
         return connection.scalar(text(statement))
 
 
+def set_revision(engine: Engine, revision: str) -> None:
+    with engine.begin() as connection:
+        connection.execute(text("UPDATE alembic_version SET version_num = :revision"), {"revision": revision})
+
+
+def is_alive(connection: Connection) -> bool:
+    try:
+        return connection.scalar(text("SELECT 1")) == 1
+    except DBAPIError:
+        return False
+
+
 def revisions(engine: Engine) -> list[str]:
     with engine.connect() as connection:
         return list(connection.scalars(text("SELECT version_num FROM alembic_version")))
@@ -281,7 +334,10 @@ def test_two_jobs_bring_an_older_database_forward_and_go_on_where_it_was(
     def said() -> str:
         return "\n".join(log.read_text(errors="replace")[-3000:] for log in logs if log.exists())
 
-    with running_job(environment, logs[0], "--no-alerts"), running_job(environment, logs[1], "--no-alerts"):
+    with (
+        running_job(environment, logs[0], "--no-alerts") as first,
+        running_job(environment, logs[1], "--no-alerts") as second,
+    ):
         with nobody_migrates(engine):
             wait_until(lambda: waiting_to_migrate(engine) == 2, timeout=120, describe=said)
             assert revisions(engine) == ["0001"]
@@ -289,8 +345,18 @@ def test_two_jobs_bring_an_older_database_forward_and_go_on_where_it_was(
         wait_until(
             lambda: "standing by" in said() and "Streaming started" in said(), timeout=60, describe=said
         )
-    assert revisions(engine) == [ScriptDirectory(str(SCRIPTS)).get_current_head()]
-    assert "Traceback" not in said() and "starting again" not in said()
+        assert revisions(engine) == [ScriptDirectory(str(SCRIPTS)).get_current_head()]
+        assert "Traceback" not in said() and "starting again" not in said()
+        # A standby that was overtaken by an upgrade writes nothing.
+        set_revision(engine, "9999")
+        writer, standby, log = (
+            (first, second, logs[1])
+            if "Streaming started" in logs[0].read_text()
+            else (second, first, logs[0])
+        )
+        os.killpg(writer.pid, signal.SIGKILL)
+        assert standby.wait(timeout=60) == 1
+        assert "Stopped: the database is at revision 9999" in " ".join(log.read_text().split())
 
     assert old_rows(engine) == before
     assert read_progress(engine, topic) == Progress(
@@ -300,7 +366,7 @@ def test_two_jobs_bring_an_older_database_forward_and_go_on_where_it_was(
         stored = connection.execute(
             text("SELECT TransactionID, Amount, features FROM clean_data WHERE features IS NOT NULL")
         ).all()
-        for rollup in ("rollup_hourly", "rollup_daily", "rollup_monthly", "rollup_total"):
+        for rollup in (name for name in metadata.tables if name.startswith("rollup_")):
             assert connection.scalar(text(f"SELECT SUM(transactions) FROM {rollup}")) == OLD + NEW
     # Each user's new rows see those that the older version stored.
     counted = {row.TransactionID: unpack(row.features)[FEATURE_NAMES.index("tx_count_24h")] for row in stored}
@@ -312,8 +378,7 @@ def test_a_newer_database_is_refused_by_whoever_would_use_it(
 ) -> None:
     engine = make_engine(make_url(database))
     migrate(engine)
-    with engine.begin() as connection:
-        connection.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    set_revision(engine, "9999")
     labels = tmp_path / "labels.csv"
     labels.write_text("TransactionID,label,known_at\n")
     verbs = (

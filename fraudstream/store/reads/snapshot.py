@@ -12,7 +12,7 @@ from sqlalchemy.exc import DBAPIError
 
 from fraudstream.store.engine import make_engine
 from fraudstream.store.errors import ACCESS_DENIED, MISSING, errno, tls_refused
-from fraudstream.store.migrate import NewerDatabase, refuse_newer
+from fraudstream.store.migrate import NewerDatabase, OlderDatabase, require_current
 
 _ANSWER_TIMEOUT_S = 10
 
@@ -42,9 +42,9 @@ class UnsafeConnection(DatabaseProblem):
 
 
 class TablesMissing(DatabaseProblem):
-    """The database, a table or a column is not there: the job never ran, or is another version."""
+    """The database or a table is not there, or not in this version's form: its job has not run."""
 
-    title = "The tables do not exist yet"
+    title = "The tables are not there yet"
 
 
 class NewerTables(DatabaseProblem):
@@ -74,7 +74,7 @@ def snapshot(engine: Engine) -> Iterator[Connection]:
     """A connection that sees the database as of its first read. Raises DatabaseProblem."""
     with problems_in_words(engine), engine.connect() as connection:
         connection.execution_options(isolation_level="REPEATABLE READ")
-        refuse_newer(connection)
+        require_current(connection)
         yield connection
 
 
@@ -85,6 +85,8 @@ def problems_in_words(engine: Engine) -> Iterator[None]:
         yield
     except NewerDatabase as error:
         raise NewerTables(f"{str(error)[0].upper()}{str(error)[1:]}.") from error
+    except OlderDatabase as error:
+        raise TablesMissing(_missing(engine.url)) from error
     except DBAPIError as error:
         raise _problem(error, engine.url) from error
 
@@ -129,12 +131,16 @@ def _problem(error: DBAPIError, url: URL) -> Exception:
             "where these are set."
         )
     if number in MISSING:
-        return TablesMissing(
-            f"The database {url.database} at {server} does not hold the tables that this page reads. "
-            "Start data_cleaning.py: it creates them, and brings those of an older version up to date."
-        )
+        return TablesMissing(_missing(url))
     if number in _NO_SERVER or error.connection_invalidated:
         return DatabaseAway(
             f"The database at {server} does not answer. Start it, or correct MYSQL_URL if it is elsewhere."
         )
     return error
+
+
+def _missing(url: URL) -> str:
+    return (
+        f"The database {url.database} at {server_of(url)} does not hold the tables that this page reads. "
+        "Start data_cleaning.py: it creates them, and brings those of an older version up to date."
+    )
