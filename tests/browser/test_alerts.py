@@ -14,12 +14,13 @@ from pathlib import Path
 import orjson
 import pytest
 from playwright.sync_api import Browser, Locator, Page, expect
-from sqlalchemy import Engine, text
+from sqlalchemy import Engine, delete, text
 from sqlalchemy.engine import make_url
 
 from fraudstream.store.migrate import migrate
 from fraudstream.store.reads.queue import SEARCHED
 from fraudstream.store.reads.snapshot import open_engine
+from fraudstream.store.tables import metadata
 from tests.support.browsing import (
     NARROW,
     WITHIN_A_REFRESH_MS,
@@ -128,12 +129,14 @@ def filled(served: Filled) -> Iterator[Filled]:
     empty(served.engine)
 
 
+_FILLED = ("clean_data", "alerts", "labels", "rule_daily", "score_daily")
+
+
 def empty(engine: Engine) -> None:
     with engine.begin() as connection:
-        for table in ("clean_data", "alerts", "labels", "rule_daily", "score_daily"):
-            connection.execute(text(f"DELETE FROM {table}"))
-        for rollup in ("rollup_hourly", "rollup_daily", "rollup_monthly", "rollup_total"):
-            connection.execute(text(f"DELETE FROM {rollup}"))
+        for table in metadata.tables.values():
+            if table.name in _FILLED or table.name.startswith("rollup_"):
+                connection.execute(delete(table))
 
 
 @pytest.fixture

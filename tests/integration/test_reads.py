@@ -185,21 +185,35 @@ def test_pipeline_counts_add_up_over_topics_and_the_outbox_is_counted(engine):
     ]
 
 
-@pytest.mark.parametrize(
-    ("days", "step", "starts"),
-    [
-        (13, "hour", [START, START + timedelta(days=13)]),
-        (14, "day", [START, START + timedelta(days=14)]),
-        (365, "day", [START, START + timedelta(days=365)]),
-        (366, "month", [START, datetime.fromisoformat("2027-03-01")]),
-    ],
-)
-def test_the_longer_the_period_the_longer_the_steps(engine, days, step, starts):
-    first = Judged("first", "U", Decimal(1), START + timedelta(minutes=59))
-    store(engine, [first, replace(first, transaction_id="last", time=first.time + timedelta(days=days))])
-    timeline = counted_of(read_overview(engine, "all", Filter())).timeline
+@pytest.mark.parametrize("chosen", [Filter(), Filter("Giza")], ids=["all", "Giza"])
+@pytest.mark.parametrize(("days", "step"), [(13, "hour"), (14, "day"), (365, "day"), (366, "month")])
+def test_the_longer_the_period_the_longer_the_steps(engine, days, step, chosen):
+    first = START + timedelta(minutes=59)
+    shares = {0: "Giza", 0.1: "Giza", 0.3: "Cairo", 0.5: "Giza", 0.51: "Cairo", 0.52: "Giza", 1: "Giza"}
+    rows = [
+        Judged(
+            f"T{share}", "U", Decimal(2_500 if share == 0.5 else 1), first + days * DAY * share, location=city
+        )
+        for share, city in shares.items()
+    ]
+    store(engine, rows)
+    timeline = counted_of(read_overview(engine, "all", chosen)).timeline
+    frame = pd.DataFrame(rows)
+    frame = frame[frame["location"] == (chosen.city or frame["location"])]
+    steps = frame["time"].dt.to_period(step[0].upper() if step != "hour" else "h").dt.start_time
+    expected = frame.groupby(steps).agg(transactions=("amount", "size"), at_most=("amount", "max"))
     assert timeline.step == step
-    assert timeline.frame["start"].tolist() == starts
+    assert timeline.frame["start"].tolist() == expected.index.tolist()
+    assert timeline.frame["transactions"].tolist() == expected["transactions"].tolist()
+    assert timeline.frame["flagged"].tolist() == (expected["at_most"] > 2_000).astype(int).tolist()
+
+
+def test_a_day_whose_rows_all_come_after_the_period_costs_the_feed_none(engine, monkeypatch):
+    monkeypatch.setattr(reads, "FEED_ROWS", 4)
+    store(engine, [Judged(f"T{day}", "U", Decimal(1), START + day * DAY + 9 * HOUR) for day in range(7)])
+    early_in_the_last = Period(START, START + 6 * DAY + 5 * HOUR)
+    feed = read_overview(engine, early_in_the_last, Filter()).feed
+    assert feed["TransactionID"].tolist() == ["T5", "T4", "T3", "T2"]
 
 
 def test_an_empty_database_is_an_empty_overview(engine):
@@ -237,16 +251,16 @@ def test_names_are_read_from_their_indexes_and_sums_by_name_go_through_the_key(f
             connection, "before_cursor_execute", lambda _c, _cursor, sql, given, *_: read.append((sql, given))
         )
         reads.all_names(connection)
-        names = len(read)
         reads.by_name(connection, Period(START - 9_000 * DAY, END + 9_000 * DAY), Filter(), "Location")
-        keys = [
-            connection.exec_driver_sql(f"EXPLAIN FORMAT=TRADITIONAL {sql}", given).mappings().one()["key"]
+        *names, sums = [
+            connection.exec_driver_sql(f"EXPLAIN FORMAT=TRADITIONAL {sql}", given).mappings().one()
             for sql, given in list(read)
             if "rollup_monthly" in sql
         ]
-    assert len(keys) == names + 1
-    assert all(key.startswith("rollup_monthly_by_") for key in keys[:names])
-    assert keys[-1] == "PRIMARY"
+    assert len(names) == 3
+    for plan in names:
+        assert plan["key"].startswith("rollup_monthly_by_") and "Using index" in plan["Extra"]
+    assert sums["key"] == "PRIMARY"
 
 
 def test_one_overview_is_of_one_moment(engine, monkeypatch):

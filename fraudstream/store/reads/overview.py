@@ -1,9 +1,10 @@
 """The overview: what is counted in a period, under a filter, and the newest rows.
 
-What is counted by name comes from `rollup_monthly` and, for the days and hours at the ends of the period,
-from `rollup_daily` and `rollup_hourly`; what is counted over all names, from `rollup_total`. Each batch
-writes them in its own transaction: they are exact over all rows and do not grow with them. Single
-transactions come from `clean_data`, of which only the hours are read that these name.
+What is counted by name, and the totals, which are added up from that, come from `rollup_monthly` and, for
+the days and hours at the ends of the period, from `rollup_daily` and `rollup_hourly`. Where no name is
+chosen, the whole days of timeline, heat map and feed come from `rollup_total`. Each batch writes these tables
+in its own transaction: they are exact over all rows and do not grow with them. Single transactions come from
+`clean_data`, of which only the hours are read that these name.
 """
 
 from __future__ import annotations
@@ -424,7 +425,8 @@ def _newest_hours(connection: Connection, period: Period, chosen: Filter, rows: 
     """The newest hours of the period that hold `rows` of the chosen transactions together, or all of them."""
     hours: list[datetime] = []
     within = _days_that_reach(connection, period, chosen, rows)
-    for days in (_USUALLY_ENOUGH_DAYS, rows):
+    # One more than rows: the newest day's may all lie behind the period.
+    for days in (_USUALLY_ENOUGH_DAYS, rows + 1):
         hours, found = [], 0
         for hour, transactions in _hours_of_last_days(connection, period, within, chosen, days):
             hours.append(hour)
