@@ -14,8 +14,6 @@ from typing import Any
 import psutil
 
 from benchmarks import phases, stages
-from benchmarks.load import Load
-from benchmarks.past import store_histories
 from benchmarks.phases import CatchUp, Paced, Percentiles
 from benchmarks.pipeline import Pipeline, running_pipeline
 from benchmarks.population import Population
@@ -25,6 +23,9 @@ from fraudstream.stack.artifacts import KAFKA_VERSION
 
 _PACKAGES = ("pyspark", "pyarrow", "numpy", "numba", "scikit-learn", "mysql-connector-python", "sqlalchemy")
 Say = Callable[[str], None]
+
+# Of a backlog: enough to tell a rate after those that warm up.
+_LEAST_BATCHES = 6
 
 
 @dataclass(frozen=True)
@@ -52,7 +53,7 @@ class Sizes:
         rates = (100, 1_000, 5_000, 10_000)
         return cls(
             backlog=500_000,
-            users=(5_000, 100_000),
+            users=(5_000, 25_000, 100_000),
             sustained_rate=7_500,
             sustained_s=600,
             rates=rates,
@@ -75,7 +76,7 @@ class Sizes:
             users=(5_000,),
             sustained_rate=5_000,
             sustained_s=10,
-            rates=(100, 1_000, 5_000),
+            rates=(100, 1_000, 5_000, 10_000),
             seconds_a_rate=4,
             lone_records=6,
             producer_rows=40_000,
@@ -84,7 +85,7 @@ class Sizes:
             stage_records=10_000,
             stage_rounds=1,
             read_repeats=1,
-            stored=0,
+            stored=400_000,
             random_ids=False,
         )
 
@@ -115,15 +116,15 @@ class Findings:
 def run(sizes: Sizes, settings: Settings, say: Say) -> Findings:
     """Measure everything. Nothing else should run on the machine meanwhile."""
     found = Findings()
-    populations = {users: Population(users) for users in sizes.users}
-    small = populations[min(populations)]
+    populations = [Population(users) for users in sorted(sizes.users)]
+    small = populations[0]
+    if sizes.random_ids:
+        populations.append(Population(small.users, random_ids=True))
     with running_pipeline(settings) as pipeline, watch_memory(pipeline.processes, found.memory):
         _measure_paced(pipeline, sizes, small, found, say)
-        for users, population in populations.items():
-            say(f"catch-up: {sizes.backlog:,} records of {users:,} users")
-            _catch_up(pipeline, population, sizes, found, f"{users} users")
-        if sizes.stored:
-            _measure_beside_many(pipeline, sizes, small, found, say)
+        at_most = min(settings.max_records_per_batch, sizes.backlog // _LEAST_BATCHES)
+        for population in populations:
+            _measure_catch_up(pipeline, population, sizes, at_most, found, say)
         say("the producer, a plain consumer and the naive way")
         found.producer_msg_per_s = phases.producer_rate(pipeline, small, sizes.producer_rows)
         found.plain_tx_per_s = phases.plain_consumer_rate(pipeline, small, sizes.plain_records)
@@ -138,9 +139,7 @@ def run(sizes: Sizes, settings: Settings, say: Say) -> Findings:
 def _measure_paced(
     pipeline: Pipeline, sizes: Sizes, population: Population, found: Findings, say: Say
 ) -> None:
-    with pipeline.site() as site:
-        store_histories(site.engine, population)
-        load = Load(pipeline.addresses.kafka, site.topic, population)
+    with phases.populated_site(pipeline, population) as (site, load):
         say("start, with one record waiting")
         with phases.started_job(pipeline, site, load) as found.start_s, pipeline.dashboard(site):
             say("warm-up")
@@ -155,30 +154,28 @@ def _measure_paced(
             found.sustained = phases.paced(pipeline, site, load, sizes.sustained_rate, sizes.sustained_s)
 
 
-def _measure_beside_many(
-    pipeline: Pipeline, sizes: Sizes, population: Population, found: Findings, say: Say
+def _measure_catch_up(
+    pipeline: Pipeline, population: Population, sizes: Sizes, at_most: int, found: Findings, say: Say
 ) -> None:
-    kinds = {"": population}
-    if sizes.random_ids:
-        kinds[", random ids"] = Population(population.users, random_ids=True)
-    for kind, each in kinds.items():
-        if kind:
-            say(f"catch-up{kind}")
-            _catch_up(pipeline, each, sizes, found, f"{each.users} users{kind}")
-        say(f"catch-up beside {sizes.stored:,} stored rows{kind}")
-        _catch_up(pipeline, each, sizes, found, f"{sizes.stored} stored{kind}", stored=sizes.stored)
+    """Of an empty database, and for the smallest population again beside many rows, with the reads then."""
+    kind = ", random ids" if population.random_ids else ""
+    with phases.populated_site(pipeline, population) as (site, load):
 
+        def measure(name: str) -> CatchUp:
+            say(f"catch-up, {name}")
+            done = phases.catch_up(
+                pipeline, site, load, sizes.backlog, at_most=at_most, read_repeats=sizes.read_repeats
+            )
+            found.catch_up[name] = done
+            return done
 
-def _catch_up(
-    pipeline: Pipeline, population: Population, sizes: Sizes, found: Findings, name: str, *, stored: int = 0
-) -> None:
-    """What the dashboard's reads take is kept of the catch-up beside the most rows."""
-    done = phases.catch_up(
-        pipeline, population, sizes.backlog, stored=stored, read_repeats=sizes.read_repeats
-    )
-    found.catch_up[name] = done
-    if stored or not found.read_ms:
-        found.read_ms = done.read_ms
+        done = measure(f"{population.users} users{kind}")
+        if sizes.stored and population.users == min(sizes.users):
+            say(f"filling up to {sizes.stored:,} rows{kind}")
+            phases.store_more(site, load, sizes.stored)
+            found.read_ms = measure(f"{sizes.stored} stored{kind}").read_ms
+        elif not found.read_ms:
+            found.read_ms = done.read_ms
 
 
 def as_document(found: Findings, sizes: Sizes, settings: Settings) -> dict[str, Any]:
@@ -242,7 +239,9 @@ def _sustained(paced: Paced | None) -> dict[str, Any]:
     if paced is None:
         return {}
     return {
-        "tx_per_s": paced.rate,
+        "rate": paced.rate,
+        "tx_per_s": round(paced.committed_per_s, 1),
+        "cost_us_per_tx": paced.cost_us,
         "lag_grew": paced.lag_grew,
         "lag": {"median": statistics.median(paced.lag), "largest": max(paced.lag), "each_second": paced.lag},
         "commit_ms": paced.commit_ms,

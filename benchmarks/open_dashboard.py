@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -15,26 +15,76 @@ from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.sync.client import ClientConnection, connect
 
 from benchmarks.errors import BenchFailed
-from fraudstream.config import PROJECT_DIR, child_environment
+from benchmarks.watch import Repeatedly
+from fraudstream.config import PROJECT_DIR
 from fraudstream.stack.processes import end, spawn, tail
 
 _START_S = 60.0
 _STOP_S = 10.0
+_LISTEN_S = 0.2
 
 
 @contextmanager
-def open_dashboard(database: str, port: int, log: Path) -> Iterator[psutil.Process]:
-    """`streamlit run dashboard.py` over `database`, its first page drawn once. Raises BenchFailed."""
+def open_dashboard(environment: Mapping[str, str], port: int, log: Path) -> Iterator[psutil.Process]:
+    """`streamlit run dashboard.py` with its first page drawn, and drawn anew as often as in a browser.
+
+    Raises BenchFailed.
+    """
     command = [sys.executable, "-m", "streamlit", "run", str(PROJECT_DIR / "dashboard.py")]
-    environment = child_environment(MYSQL_URL=database, PYTHONPATH=str(PROJECT_DIR))
     process = spawn([*command, "--server.port", str(port)], environment=environment, log=log)
     try:
         _await_answer(port, log)
         with connect(f"ws://127.0.0.1:{port}/_stcore/stream", max_size=None) as session:
-            _draw(session, log)
-            yield process
+            page = OpenPage(session, log)
+            page.draw()
+            with Repeatedly(page.keep_up_to_date, 0.0):
+                yield process
     finally:
         end([process], grace_s=_STOP_S)
+
+
+class OpenPage:
+    """What a browser does for an open page: it asks for each fragment again when its interval is over."""
+
+    def __init__(self, session: ClientConnection, log: Path) -> None:
+        self._session, self._log = session, log
+        self._intervals: dict[str, float] = {}
+        self._due: dict[str, float] = {}
+
+    def draw(self) -> None:
+        """Ask for the whole page, and wait until all of it has come."""
+        self._ask("")
+        while self._receive(_START_S) != "script_finished":
+            pass
+
+    def keep_up_to_date(self) -> None:
+        """Take what comes, and ask for the fragments that are due. Raises BenchFailed when one fails."""
+        with suppress(TimeoutError):
+            self._receive(_LISTEN_S)
+        now = time.monotonic()
+        for fragment in [fragment for fragment, at in self._due.items() if at <= now]:
+            self._due[fragment] = now + self._intervals[fragment]
+            self._ask(fragment)
+
+    def _ask(self, fragment: str) -> None:
+        message = BackMsg()
+        message.rerun_script.query_string = ""
+        message.rerun_script.fragment_id = fragment
+        message.rerun_script.is_auto_rerun = bool(fragment)
+        self._session.send(message.SerializeToString())
+
+    def _receive(self, timeout_s: float) -> str | None:
+        """The kind of the next message. Raises TimeoutError; BenchFailed for an exception on the page."""
+        received = self._session.recv(timeout=timeout_s)
+        assert isinstance(received, bytes)
+        message = ForwardMsg.FromString(received)
+        if message.delta.new_element.WhichOneof("type") == "exception":
+            raise BenchFailed(f"{message.delta.new_element.exception.message}\n{tail(self._log)}")
+        if message.WhichOneof("type") == "auto_rerun":
+            fragment, interval = message.auto_rerun.fragment_id, message.auto_rerun.interval
+            self._intervals[fragment] = interval
+            self._due[fragment] = time.monotonic() + interval
+        return message.WhichOneof("type")
 
 
 def _await_answer(port: int, log: Path) -> None:
@@ -47,18 +97,3 @@ def _await_answer(port: int, log: Path) -> None:
             if time.monotonic() > deadline:
                 raise BenchFailed(tail(log)) from None
             time.sleep(0.2)
-
-
-def _draw(session: ClientConnection, log: Path) -> None:
-    """Ask for the page as a browser does, and wait until all of it has come."""
-    message = BackMsg()
-    message.rerun_script.query_string = ""
-    session.send(message.SerializeToString())
-    answer = ForwardMsg()
-    while answer.WhichOneof("type") != "script_finished":
-        try:
-            received = session.recv(timeout=_START_S)
-        except TimeoutError:
-            raise BenchFailed(tail(log)) from None
-        assert isinstance(received, bytes)
-        answer.ParseFromString(received)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import lru_cache
 
 import pyarrow as pa
-from sqlalchemy import Engine, Table, delete, insert, text, update
+from sqlalchemy import Connection, Engine, Table, delete, insert, text, update
 
 from benchmarks.population import Population
 from fraudstream.config import PROJECT_DIR
@@ -52,28 +53,71 @@ def _histories(population: Population) -> tuple[pa.Table, ...]:
     return tuple(with_outcome(each, Outcome.HISTORY).select(["UserID", "history"]) for each in judged)
 
 
-def store_more_transactions(engine: Engine, rows: int) -> None:
-    """Copies of stored transactions under older identifiers and times, until there are `rows` of them.
+def store_more_transactions(engine: Engine, rows: int, *, random_ids: bool = False) -> None:
+    """Copies of all stored transactions, each time from further back, until there are at least `rows` rows.
 
-    They are what the tables' indexes have to carry; their alerts and the counts that the dashboard reads are
-    copied with them. Made inside the server, a month at a time.
+    Their identifiers come before all others, or with `random_ids` lie among them as any other's would. They
+    are what the tables' indexes have to carry; their alerts and the counts that the dashboard reads are
+    copied with them. Made inside the server.
     """
     with engine.connect() as connection:
-        present = connection.scalar(text("SELECT COUNT(*) FROM clean_data")) or 0
-        months = 0
-        while present < rows:
-            months += 1
-            month = f"{months:04d}"
-            copied = connection.execute(text(_COPY), {"month": month, "rows": rows - present})
-            connection.execute(text(_COPY_ALERTS), {"month": month})
-            for counted in _COUNTED:
-                connection.execute(text(_copied_by_month(counted)), {"days": months * _MONTH_DAYS})
-            connection.commit()
-            present += copied.rowcount
+        first, last, present = connection.execute(text(_STORED)).one()
+        copies = Copies(-(-rows // present) - 1, (last - first).days + 1, _RANDOM if random_ids else _EARLIER)
+        if copies.number < 1:
+            return
+        _copy_transactions(connection, copies)
+        for table in (alerts, rollup_hourly, rollup_daily, rule_daily, score_daily):
+            connection.execute(text(copies.of(table)))
         for table, count in COUNT_FROM_DAYS.items():
             connection.execute(delete(table))
             connection.execute(text(count))
         connection.commit()
+
+
+_STORED = "SELECT DATE(MIN(`Time`)), DATE(MAX(`Time`)), COUNT(*) FROM clean_data"
+# Identifiers of copy number n, in SQL; random ones have as many digits as the population's.
+_EARLIER = "CONCAT('-', 9999 - n, '-', TransactionID)"
+_RANDOM = "LEFT(SHA2(CONCAT(n, '-', TransactionID), 256), 24)"
+
+
+@dataclass(frozen=True)
+class Copies:
+    """So many copies of each row, every one `days` earlier than the one before it."""
+
+    number: int
+    days: int
+    own_id: str
+
+    def of(self, table: Table, source: str = "") -> str:
+        """SQL that adds the copies of all rows of the table, or of a source that has its columns."""
+        columns = [column.name for column in table.columns if column.name != "alert_id"]
+        named = ", ".join(f"`{name}`" for name in columns)
+        values = ", ".join(self._value(name) for name in columns)
+        numbers = " UNION ALL ".join(f"SELECT {number} AS n" for number in range(1, self.number + 1))
+        return (
+            f"INSERT INTO {table.name} ({named}) SELECT {values} "  # noqa: S608
+            f"FROM {source or table.name} JOIN ({numbers}) AS copy"
+        )
+
+    def _value(self, column: str) -> str:
+        if column in ("Time", "hour", "day"):
+            return f"`{column}` - INTERVAL n * {self.days} DAY"
+        return {"TransactionID": self.own_id, "state": "'mailed'", "mail_id": "NULL"}.get(
+            column, f"`{column}`"
+        )
+
+
+def _copy_transactions(connection: Connection, copies: Copies) -> None:
+    """In the order of the key, the other indexes made anew: else each row goes to another page of each."""
+    connection.execute(text("SET SESSION sort_buffer_size = 268435456"))
+    connection.execute(text("CREATE TEMPORARY TABLE original AS SELECT * FROM clean_data"))
+    indexes = sorted(clean_data.indexes, key=lambda index: str(index.name))
+    for index in indexes:
+        index.drop(connection)
+    connection.execute(text(f"{copies.of(clean_data, 'original')} ORDER BY 1"))
+    for index in indexes:
+        index.create(connection)
+    connection.execute(text("DROP TEMPORARY TABLE original"))
 
 
 _SUMS = ("transactions", "amount", *HOURS_OF_DAY)
@@ -87,40 +131,6 @@ COUNT_FROM_DAYS = {
     rollup_total: f"INSERT INTO rollup_total (day, Is_Fraud, {', '.join(_SUMS)}) "  # noqa: S608
     f"SELECT day, Is_Fraud, {_SUMMED} FROM rollup_daily GROUP BY 1, 2",
 }
-_MONTH_DAYS = 30
-_COUNTED = (rollup_hourly, rollup_daily, rule_daily, score_daily)
-
-
-def _copied_by_month(table: Table) -> str:
-    """SQL: the newest month's counts once more, `:days` earlier."""
-    moment = "hour" if "hour" in table.c else "day"
-    columns = [column.name for column in table.columns]
-    shifted = [f"`{name}` - INTERVAL :days DAY" if name == moment else f"`{name}`" for name in columns]
-    return (
-        f"INSERT IGNORE INTO {table.name} ({', '.join(f'`{name}`' for name in columns)}) "  # noqa: S608
-        f"SELECT {', '.join(shifted)} FROM {table.name} WHERE `{moment}` > "
-        f"(SELECT MAX(`{moment}`) FROM {table.name}) - INTERVAL {_MONTH_DAYS} DAY"
-    )
-
-
-_COLUMNS = [column.name for column in clean_data.columns]
-_COPIED = {
-    "TransactionID": "CONCAT(:month, '~', TransactionID)",
-    "Time": f"`Time` - INTERVAL CAST(:month AS UNSIGNED) * {_MONTH_DAYS} DAY",
-}
-# The copies of copies are left out: their identifiers have the mark.
-_COPY = (
-    f"INSERT INTO clean_data ({', '.join(f'`{name}`' for name in _COLUMNS)}) "  # noqa: S608
-    f"SELECT {', '.join(_COPIED.get(name, f'`{name}`') for name in _COLUMNS)} "
-    "FROM clean_data WHERE TransactionID NOT LIKE '%~%' LIMIT :rows"
-)
-# The last month of transactions may have been copied in part only.
-_COPY_ALERTS = (
-    "INSERT INTO alerts (TransactionID, UserID, `Time`, codes, state, created_at) "
-    "SELECT copy.TransactionID, copy.UserID, copy.`Time`, alerts.codes, 'mailed', alerts.created_at "
-    "FROM alerts JOIN clean_data copy ON copy.TransactionID = CONCAT(:month, '~', alerts.TransactionID) "
-    "WHERE alerts.TransactionID NOT LIKE '%~%'"
-)
 
 
 def forget_mails(engine: Engine) -> None:

@@ -11,9 +11,10 @@ import random
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -39,12 +40,17 @@ from fraudstream.topic import offset_range
 
 # So many batches of a catch-up only warm the Java machine up.
 WARM_UP_BATCHES = 2
+# The part of a catch-up in which each commit has the judging of the batch after it beside it: not the end.
+_SPENT_FROM, _SPENT_TO = 0.4, 0.8
 # No alert is held back by a cool-down, so that each of them is a measurement.
 SETTINGS = {"ALERT_COOLDOWN_SECONDS": "0"}
 GIVE_UP_S = 900.0
 _DRAIN_S = 120.0
 # For the watcher to see the last commit, too.
 _LAST_LOOK_S = 0.1
+# In less time, batches that come and go look like a lag that grows or shrinks.
+_TELLS_FROM_S = 60
+_COSTS = 10
 
 Percentiles = dict[str, float]
 
@@ -65,53 +71,80 @@ class CatchUp:
 
 @dataclass(frozen=True)
 class Paced:
-    """Records at a given rate: milliseconds from produced to committed and mailed; each second's lag."""
+    """Records at a given rate: milliseconds from produced to committed and mailed; each second's lag.
+
+    `committed_per_s` is what was committed while records came, `cost_us` the processor time of the whole
+    system for each of them, in each part of that time.
+    """
 
     rate: float
+    committed_per_s: float
     commit_ms: Percentiles
     mail_ms: Percentiles
     lag: list[int]
+    cost_us: list[float]
 
     @property
-    def lag_grew(self) -> bool:
-        """Whether the last quarter's lag was above the second quarter's by more than a second's records."""
-        quarter = max(1, len(self.lag) // 4)
+    def lag_grew(self) -> bool | None:
+        """Whether the last quarter's lag was above the second quarter's by more than a second's records.
+
+        None where it was not looked at for long enough to say.
+        """
+        if len(self.lag) < _TELLS_FROM_S:
+            return None
+        quarter = len(self.lag) // 4
         second, last = self.lag[quarter : 2 * quarter], self.lag[-quarter:]
         return float(np.mean(last) - np.mean(second)) > self.rate
 
 
-def catch_up(
-    pipeline: Pipeline, population: Population, backlog: int, *, stored: int = 0, read_repeats: int
-) -> CatchUp:
-    """The job meets `backlog` records in Kafka, with `stored` transactions in the database already."""
+@contextmanager
+def populated_site(pipeline: Pipeline, population: Population) -> Iterator[tuple[Site, Load]]:
+    """A database that knows the population's past, and an empty topic for what comes next."""
     with pipeline.site() as site:
         store_histories(site.engine, population)
-        load = Load(pipeline.addresses.kafka, site.topic, population)
-        if stored:
-            _store(pipeline, site, load, stored)
-        before = load.sent
-        load.send_all(backlog)
-        commits, started = Commits(), time.time()
-        with watch_commits(site.engine, site.topic, commits), pipeline.job(site, **SETTINGS):
-            spent = _cpu_us_per_tx(pipeline, site, before + backlog // 2, load.sent)
-        at, totals = commits.totals()
-        fresh = totals > before
-        return CatchUp(
-            tx_per_s=_rate(at[fresh][WARM_UP_BATCHES - 1 :], totals[fresh][WARM_UP_BATCHES - 1 :]),
-            first_commit_s=float(at[fresh][0] - started),
-            batches=_batch_rates(at[fresh], totals[fresh] - before),
-            cpu_us_per_tx=spent,
-            read_ms=read_times_ms(site.engine, repeats=read_repeats),
+        yield site, Load(pipeline.addresses.kafka, site.topic, population)
+
+
+def catch_up(
+    pipeline: Pipeline, site: Site, load: Load, backlog: int, *, at_most: int, read_repeats: int
+) -> CatchUp:
+    """The job meets `backlog` records in Kafka and takes `at_most` a batch; the dashboard is open meanwhile.
+
+    Raises BenchFailed when that is too few batches to tell a rate.
+    """
+    before = load.sent
+    load.send_all(backlog)
+    commits, started = Commits(), time.time()
+    settings = {**SETTINGS, "MAX_RECORDS_PER_BATCH": str(at_most)}
+    with (
+        pipeline.dashboard(site),
+        watch_commits(site.engine, site.topic, commits),
+        pipeline.job(site, **settings),
+    ):
+        spent = _cpu_us_per_tx(
+            pipeline, site, before + round(_SPENT_FROM * backlog), before + round(_SPENT_TO * backlog)
         )
-
-
-def _store(pipeline: Pipeline, site: Site, load: Load, rows: int) -> None:
-    """A month of the population through the pipeline, and copies of it until there are `rows`."""
-    load.send_all(min(rows, load.population.month_rows))
-    with pipeline.job(site, **SETTINGS):
         pipeline.await_committed(site, load.sent, timeout_s=GIVE_UP_S)
+        time.sleep(_LAST_LOOK_S)
+    at, totals = commits.totals()
+    at, totals = at[totals > before], totals[totals > before]
+    if len(at) < WARM_UP_BATCHES + 2:
+        raise BenchFailed(
+            f"a backlog of {backlog:,} in batches of {at_most:,} is too few batches to tell a rate"
+        )
+    return CatchUp(
+        tx_per_s=_rate(at[WARM_UP_BATCHES - 1 :], totals[WARM_UP_BATCHES - 1 :]),
+        first_commit_s=float(at[0] - started),
+        batches=_batch_rates(at, totals - before),
+        cpu_us_per_tx=spent,
+        read_ms=read_times_ms(site.engine, repeats=read_repeats),
+    )
+
+
+def store_more(site: Site, load: Load, rows: int) -> None:
+    """Copies of what is stored until there are `rows`; nobody is to be told of them."""
     forget_mails(site.engine)
-    store_more_transactions(site.engine, rows)
+    store_more_transactions(site.engine, rows, random_ids=load.population.random_ids)
 
 
 def _rate(at: NDArray[np.float64], totals: NDArray[np.int64]) -> float:
@@ -119,8 +152,11 @@ def _rate(at: NDArray[np.float64], totals: NDArray[np.int64]) -> float:
 
 
 def _batch_rates(at: NDArray[np.float64], totals: NDArray[np.int64]) -> list[tuple[int, float]]:
-    rates = np.diff(totals) / np.maximum(np.diff(at), 1e-6)
-    return list(zip(totals[1:].tolist(), rates.round(1).tolist(), strict=True))
+    """(records committed, rate) of each batch behind the first, without small ones, whose says little."""
+    records = np.diff(totals)
+    large = records > records.max() / 10
+    rates = (records / np.maximum(np.diff(at), 1e-6))[large]
+    return list(zip(totals[1:][large].tolist(), rates.round(1).tolist(), strict=True))
 
 
 def _cpu_us_per_tx(pipeline: Pipeline, site: Site, first: int, last: int) -> dict[str, float]:
@@ -130,6 +166,8 @@ def _cpu_us_per_tx(pipeline: Pipeline, site: Site, first: int, last: int) -> dic
     before = _cpu_s(pipeline)
     records = pipeline.await_committed(site, last, timeout_s=GIVE_UP_S) - committed
     after = _cpu_s(pipeline)
+    if not records:
+        raise BenchFailed("too few batches to tell the processor time of a record")
     return {part: round((spent - before.get(part, 0.0)) / records * 1e6, 1) for part, spent in after.items()}
 
 
@@ -169,18 +207,39 @@ def paced(pipeline: Pipeline, site: Site, load: Load, rate: float, seconds: floa
     """`rate` records a second for so long, into a job that runs and is warm."""
     forget_mails(site.engine)
     first = ends(pipeline, site)
-    began, lag, commits = time.time(), [], Commits()
+    began, before, commits = time.time(), sum(first.values()), Commits()
+    lag: list[int] = []
+    spent: list[tuple[int, float]] = []
     with watch_commits(site.engine, site.topic, commits):
 
-        def note_lag(sent: int) -> None:
-            committed = sum(commits.seen[-1][1].values()) if commits.seen else sum(first.values())
+        def note(sent: int) -> None:
+            committed = commits.newest_total(before)
             lag.append(sent - committed)
+            if time.time() - began >= len(spent) * seconds / _COSTS:
+                spent.append((committed, sum(_cpu_s(pipeline).values())))
 
-        load.send_paced(rate, seconds, note_lag)
+        load.send_paced(rate, seconds, note)
+        committed_per_s = (commits.newest_total(before) - before) / (time.time() - began)
         pipeline.await_committed(site, load.sent, timeout_s=GIVE_UP_S)
         time.sleep(_LAST_LOOK_S)
     _await_mails(site.engine)
-    return Paced(rate, _commit_ms(site.engine, first, commits), _mail_ms(site.engine, began), lag)
+    return Paced(
+        rate=rate,
+        committed_per_s=committed_per_s,
+        commit_ms=_commit_ms(site.engine, first, commits),
+        mail_ms=_mail_ms(site.engine, began),
+        lag=lag,
+        cost_us=_costs(spent),
+    )
+
+
+def _costs(spent: Sequence[tuple[int, float]]) -> list[float]:
+    """Microseconds a record between (records committed, processor seconds until then)."""
+    return [
+        round((later_s - s) / (later - records) * 1e6, 1)
+        for (records, s), (later, later_s) in pairwise(spent)
+        if later > records
+    ]
 
 
 def lone_records_ms(pipeline: Pipeline, site: Site, load: Load, count: int) -> Percentiles:

@@ -21,11 +21,11 @@ from benchmarks.open_dashboard import open_dashboard
 from fraudstream.config import PROJECT_DIR, Settings, child_environment
 from fraudstream.kafka_access import kafka_access
 from fraudstream.stack import Addresses, Stack
-from fraudstream.stack.processes import end, is_alive, spawn, tail
+from fraudstream.stack.processes import end, is_alive, marks, spawn, tail
 from fraudstream.stack.stack import SERVICES
 from fraudstream.store.engine import make_engine
 from fraudstream.store.migrate import migrate
-from fraudstream.store.progress import read_progress
+from fraudstream.store.progress import read_accounted_for
 from fraudstream.topic import ensure_topic
 
 PARTITIONS = 4
@@ -78,6 +78,7 @@ class Pipeline:
         log = self.folder / "logs" / f"{site.topic}-{time.time():.0f}.log"
         environment = child_environment(
             **{**self.addresses.environment(), "MYSQL_URL": site.database, "KAFKA_TOPIC": site.topic},
+            **marks(self.folder, "job"),
             KAFKA_PARTITIONS=str(PARTITIONS),
             PYTHONPATH=str(PROJECT_DIR),
             TMPDIR=str(self.folder),
@@ -97,7 +98,10 @@ class Pipeline:
     def dashboard(self, site: Site) -> Iterator[None]:
         """The dashboard over the site, a page open in it."""
         log = self.folder / "logs" / f"{site.topic}-dashboard.log"
-        with open_dashboard(site.database, self.addresses.dashboard_port, log) as process:
+        environment = child_environment(
+            MYSQL_URL=site.database, PYTHONPATH=str(PROJECT_DIR), **marks(self.folder, "dashboard")
+        )
+        with open_dashboard(environment, self.addresses.dashboard_port, log) as process:
             self._dashboards.append(process)
             try:
                 yield
@@ -108,7 +112,7 @@ class Pipeline:
         """Wait until so many records of the site's topic are accounted for, and say how many are. Raises
         BenchFailed."""
         deadline = time.monotonic() + timeout_s
-        while (committed := read_progress(site.engine, site.topic).accounted_for) < records:
+        while (committed := read_accounted_for(site.engine, site.topic)) < records:
             if not all(map(is_alive, self._jobs)):
                 raise BenchFailed(tail(self.log))
             if time.monotonic() > deadline:

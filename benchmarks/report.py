@@ -7,6 +7,7 @@ from typing import Any
 
 import matplotlib
 from matplotlib import pyplot
+from matplotlib.axes import Axes
 from rich.console import Console
 from rich.table import Table
 
@@ -17,7 +18,8 @@ Document = dict[str, Any]
 # Key in the document -> what it says, with its unit.
 _FIGURES: dict[str, str] = {
     "catch_up.tx_per_s": "catch-up, transactions a second",
-    "sustained.tx_per_s": "sustained, transactions a second",
+    "sustained.rate": "a steady rate, transactions a second",
+    "sustained.tx_per_s": "of these committed, transactions a second",
     "sustained.lag.largest": "its largest lag, records",
     "sustained.commit_ms.p95": "its produced to committed, p95, ms",
     "sustained.mail_ms.p95": "its produced to mailed, p95, ms",
@@ -31,6 +33,11 @@ _FIGURES: dict[str, str] = {
     "dashboard.read_ms.max": "the dashboard's slowest read, ms",
     "memory_mib.peak": "memory at the highest, MiB",
     "start_s": "job start to first commit, s",
+}
+_SUSTAINED = {
+    True: "The lag grew: the rate was not sustained.",
+    False: "The lag did not grow: the rate was sustained.",
+    None: "Whether the lag grew cannot be told from less than a minute.",
 }
 _PERCENTILES = ("p50", "p95", "p99")
 
@@ -52,11 +59,8 @@ def show(document: Document, old: Document | None, console: Console) -> None:
         if (now := value_of(document, key)) is not None:
             table.add_row(name, _number(now), *(_against(now, value_of(old, key)) if old else ()))
     console.print(table)
-    grew = document.get("sustained", {}).get("lag_grew")
-    if grew is not None:
-        console.print(
-            f"The lag {'grew: the rate was not' if grew else 'did not grow: the rate was'} sustained."
-        )
+    if "lag_grew" in document.get("sustained", {}):
+        console.print(_SUSTAINED[document["sustained"]["lag_grew"]])
 
 
 def _figures(document: Document) -> dict[str, str]:
@@ -71,8 +75,7 @@ def _stages(document: Document) -> dict[str, str]:
 
 
 def _catch_ups(document: Document) -> dict[str, str]:
-    names = [name for name, each in document["catch_up"].items() if isinstance(each, dict)]
-    return {f"catch_up.{name}.tx_per_s": f"catch-up, {name}" for name in names}
+    return {f"catch_up.{name}.tx_per_s": f"catch-up, {name}" for name in _caught_up(document)}
 
 
 def _latencies(document: Document) -> dict[str, str]:
@@ -94,24 +97,75 @@ def _against(now: float, old: float | None) -> tuple[str, str]:
 
 
 def draw(document: Document, file: Path) -> None:
-    """A PNG: the rate of each batch over what was committed by then, the latencies, and the lag."""
-    figure, (rates, latencies, lag) = pyplot.subplots(1, 3, figsize=(16, 4.5), layout="constrained")
-    rates.set_title("Catch-up: transactions a second of each batch")
-    rates.set_xlabel("records committed")
-    for name, each in document["catch_up"].items():
-        if isinstance(each, dict):
-            rates.plot(*zip(*each["batches"], strict=True), label=name)
-    latencies.set_title("Produced to committed, ms")
-    latencies.set_xlabel("transactions a second")
-    by_rate = {rate: each["commit_ms"] for rate, each in document["latency"].items() if rate != "lone"}
-    for percentile in _PERCENTILES:
-        latencies.plot(list(by_rate), [each[percentile] for each in by_rate.values()], "o-", label=percentile)
-    sustained = document["sustained"]
-    lag.set_title(f"Lag at {sustained['tx_per_s']:,.0f} transactions a second")
-    lag.set_xlabel("seconds")
-    lag.plot(sustained["lag"]["each_second"], label="records")
-    for axes in (rates, latencies, lag):
-        axes.set_ylim(bottom=0)
-        axes.legend()
+    """A PNG: rates and costs by what is stored, by users and by time, then latencies, lag, and stages."""
+    figure, grid = pyplot.subplots(2, 3, figsize=(17, 9), layout="constrained")
+    for axes, panel in zip(grid.flat, _PANELS, strict=True):
+        panel(axes, document)
     figure.savefig(file, dpi=80)
     pyplot.close(figure)
+
+
+def _draw_rates(axes: Axes, document: Document) -> None:
+    axes.set_title("Catch-up: transactions a second of each batch")
+    axes.set_xlabel("records committed")
+    for name, each in _caught_up(document).items():
+        axes.plot(*zip(*each["batches"], strict=True), "o-", label=name)
+    _from_zero(axes)
+
+
+def _draw_costs(axes: Axes, document: Document) -> None:
+    axes.set_title("Catch-up: processor time, us a transaction")
+    done = _caught_up(document)
+    below = [0.0] * len(done)
+    for part in dict.fromkeys(part for each in done.values() for part in each["cpu_us_per_tx"]):
+        us = [each["cpu_us_per_tx"].get(part, 0.0) for each in done.values()]
+        axes.barh(list(done), us, left=below, label=part)
+        below = [start + width for start, width in zip(below, us, strict=True)]
+    axes.invert_yaxis()
+    axes.legend()
+
+
+def _draw_cost_over_time(axes: Axes, document: Document) -> None:
+    sustained, seconds = document["sustained"], document["sizes"]["sustained_s"]
+    axes.set_title("Processor time over time, us a transaction")
+    axes.set_xlabel("seconds")
+    costs = sustained["cost_us_per_tx"]
+    ends = [seconds * (number + 1) / len(costs) for number in range(len(costs))]
+    axes.plot(ends, costs, "o-", label=f"at {sustained['rate']:,.0f} a second")
+    _from_zero(axes)
+
+
+def _draw_latencies(axes: Axes, document: Document) -> None:
+    axes.set_title("Produced to committed, ms")
+    axes.set_xlabel("transactions a second")
+    by_rate = {rate: each["commit_ms"] for rate, each in document["latency"].items() if rate != "lone"}
+    for percentile in _PERCENTILES:
+        axes.plot(list(by_rate), [each[percentile] for each in by_rate.values()], "o-", label=percentile)
+    _from_zero(axes)
+
+
+def _draw_lag(axes: Axes, document: Document) -> None:
+    sustained = document["sustained"]
+    axes.set_title(f"Lag at {sustained['rate']:,.0f} transactions a second")
+    axes.set_xlabel("seconds")
+    axes.plot(sustained["lag"]["each_second"], label="records")
+    _from_zero(axes)
+
+
+def _draw_stages(axes: Axes, document: Document) -> None:
+    stages = document["stages"]["ms_per_1000"]
+    axes.set_title("Each stage alone, ms for 1,000 records")
+    axes.barh(list(stages), list(stages.values()))
+    axes.invert_yaxis()
+
+
+_PANELS = (_draw_rates, _draw_costs, _draw_cost_over_time, _draw_latencies, _draw_lag, _draw_stages)
+
+
+def _caught_up(document: Document) -> Document:
+    return {name: each for name, each in document["catch_up"].items() if isinstance(each, dict)}
+
+
+def _from_zero(axes: Axes) -> None:
+    axes.set_ylim(bottom=0)
+    axes.legend()

@@ -63,6 +63,10 @@ class Commits:
         at = np.array([moment for moment, _ in self.seen])
         return at, np.array([sum(offsets.values()) for _, offsets in self.seen], dtype=np.int64)
 
+    def newest_total(self, otherwise: int) -> int:
+        """Committed records in all by now; `otherwise` while none was seen."""
+        return sum(self.seen[-1][1].values()) if self.seen else otherwise
+
     def first_behind(self, total: int) -> float:
         """Unix seconds of the first commit of more records than `total`, which a job notes as it starts."""
         at, totals = self.totals()

@@ -24,10 +24,19 @@ class Progress:
         return self.stored + self.duplicates + self.rejected
 
 
+_TOTALS = pipeline_totals.c
+
+
 def read_progress(engine: Engine, topic: str) -> Progress:
-    columns = pipeline_totals.c
-    counts = select(columns.stored, columns.flagged, columns.duplicates, columns.rejected)
+    counts = select(_TOTALS.stored, _TOTALS.flagged, _TOTALS.duplicates, _TOTALS.rejected)
     with engine.connect() as connection:
-        row = connection.execute(counts.where(columns.topic == topic)).one_or_none()
+        row = connection.execute(counts.where(_TOTALS.topic == topic)).one_or_none()
         waiting_or_mailed = connection.scalar(select(func.count()).select_from(alerts)) or 0
     return Progress(*row, alerts=waiting_or_mailed) if row else Progress(alerts=waiting_or_mailed)
+
+
+def read_accounted_for(engine: Engine, topic: str) -> int:
+    """As Progress says it, at the price of one row: for those who ask again and again."""
+    accounted_for = _TOTALS.stored + _TOTALS.duplicates + _TOTALS.rejected
+    with engine.connect() as connection:
+        return connection.scalar(select(accounted_for).where(_TOTALS.topic == topic)) or 0

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from rich.console import Console
 
-from benchmarks.phases import Paced, _cpu_s, _cpu_us_per_tx
+from benchmarks.phases import Paced, _batch_rates, _costs, _cpu_s, _cpu_us_per_tx
 from benchmarks.population import Population
 from benchmarks.report import show, value_of
 from benchmarks.watch import Commits
@@ -117,12 +117,30 @@ def test_processor_time_is_divided_by_the_records_committed_meanwhile() -> None:
     assert _cpu_us_per_tx(pipeline, site, 250, 500) == {"mysql": 10_000.0}
 
 
+def paced(lag: list[int]) -> Paced:
+    return Paced(1000, committed_per_s=0.0, commit_ms={}, mail_ms={}, lag=lag, cost_us=[])
+
+
 @pytest.mark.parametrize(
     ("lag", "grew"),
-    [([900, 100, 120, 110, 90, 100, 110, 120], False), ([0, 0, 1000, 2000, 3000, 4000, 5000, 6000], True)],
+    [
+        ([9000, *([100, 120, 110, 90] * 15)], False),
+        ([100 * second for second in range(60)], True),
+        ([60 * second for second in range(60)], True),
+        ([5000 * second for second in range(10)], None),  # too short to tell
+    ],
 )
-def test_a_lag_that_grows_is_told_from_one_that_only_starts_high(lag: list[int], grew: bool) -> None:
-    assert Paced(1000, {}, {}, lag).lag_grew is grew
+def test_a_lag_that_grows_is_told_from_one_that_only_starts_high(lag: list[int], grew: bool | None) -> None:
+    assert paced(lag).lag_grew is grew
+
+
+def test_what_a_record_costs_is_told_for_each_part_of_the_time() -> None:
+    assert _costs([(0, 1.0), (1000, 1.1), (1000, 1.2), (3000, 1.5)]) == [100.0, 150.0]
+
+
+def test_the_rate_of_a_small_last_batch_is_left_out() -> None:
+    at, totals = np.array([0.0, 1.0, 3.0, 3.1]), np.array([500, 1500, 2500, 2501])
+    assert _batch_rates(at, totals) == [(1500, 1000.0), (2500, 500.0)]
 
 
 def test_figures_are_found_by_their_dotted_keys() -> None:
