@@ -133,7 +133,7 @@ def settings_env(stack: Stack, database: str, topic: str) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
     arguments = [*_QUIET, *(["--no-sandbox"] if os.geteuid() == 0 else [])]
-    expect.set_options(timeout=15_000)
+    expect.set_options(timeout=45_000)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=browser_executable(), args=arguments)
         yield browser

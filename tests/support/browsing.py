@@ -140,7 +140,7 @@ class Dashboard:
     def __init__(self, page: Page) -> None:
         self.page = page
 
-    def expect_kpis(self, *, within_ms: float = 15_000, **values: str) -> None:
+    def expect_kpis(self, *, within_ms: float = 45_000, **values: str) -> None:
         """`expect_kpis(total_transactions="10,000", …)`: waits until each number reads so."""
         for name, value in values.items():
             expect(self.kpi(name.replace("_", " ").capitalize())).to_have_text(value, timeout=within_ms)
