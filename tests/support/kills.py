@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+import psutil
 from sqlalchemy import Engine, text
 from sqlalchemy.engine import URL, make_url
 
@@ -75,9 +76,18 @@ class Killer:
             if self._job is None or self._moment is not moment:
                 return False
             self.kills.append(moment)
-            os.killpg(self._job.pid, signal.SIGKILL)
+            kill_all_processes(self._job)
             self._job = None
             return True
+
+
+def kill_all_processes(job: subprocess.Popen[bytes]) -> None:
+    """At once, and then Spark's Python workers, who are in a process group of their own."""
+    children = psutil.Process(job.pid).children(recursive=True)
+    os.killpg(job.pid, signal.SIGKILL)
+    for child in children:
+        with suppress(psutil.NoSuchProcess):  # it was in the job's group
+            child.kill()
 
 
 @contextmanager
