@@ -230,9 +230,9 @@ def kill_under_load(
         assert killer.kills == list(moments)
         assert_died_beside_the_commit(deaths)
         records = count_rows(csv)
+        let_leases_run_out(engine)
         with running_job(disturbed, log):
             wait_for_all(engine, environment["KAFKA_TOPIC"], records, log)
-            let_leases_run_out(engine)
             wait_until(lambda: everything_is_mailed(engine), timeout=100, describe="every alert is mailed")
 
     present = whole_tables(engine)
