@@ -29,7 +29,7 @@ from tests.support.undisturbed import open_tables, undisturbed_tables, wait_for_
 from tests.support.waiting import wait_until
 from tests.support.whole_tables import assert_same_tables, metrics_total, whole_tables
 
-SMALL_BATCHES = {"MAX_RECORDS_PER_BATCH": "100"}
+_SMALL = 100
 _LONGEST_WAIT_S = 200
 _LONGEST_LIFE_S = 16
 
@@ -204,14 +204,16 @@ def kill_under_load(
     environment: Mapping[str, str],
     new_database: Callable[[], str],
     folder: Path,
-    settings: Mapping[str, str] = SMALL_BATCHES,
-) -> None:
+    backlog: int = 0,
+    largest_batch: int = _SMALL,
+) -> list[Death]:
     """Kill the job at each of `moments` while the producer sends; then compare all with one calm run.
 
-    `settings` are those of the jobs that die.
+    The first `backlog` rows are in Kafka before the first job starts. No job that dies has more than
+    `largest_batch` records in a batch; what they all say is in killed.log of `folder`.
     """
     rng = random.Random(seed)
-    csv, log = folder / "load.csv", folder / "job.log"
+    csv, log = folder / "load.csv", folder / "last.log"
     simulate(rows=rows, users=rows // 40, days=20, seed=5).transactions.to_csv(csv, index=False)
     database, killer = new_database(), Killer()
     engine = open_tables(database)
@@ -225,8 +227,9 @@ def kill_under_load(
             "ALERT_COOLDOWN_SECONDS": "0",
         }
         server.before_data_reply = lambda: killer.now(Moment.MAIL_ACCEPTED)
-        with sending_at(rate, csv, disturbed):
-            deaths = die_and_come_back({**disturbed, **settings}, log, moments, killer, rng, engine)
+        limited = {**disturbed, "MAX_RECORDS_PER_BATCH": str(largest_batch)}
+        with sending_at(rate, csv, disturbed, backlog=backlog):
+            deaths = die_and_come_back(limited, folder / "killed.log", moments, killer, rng, engine)
         assert killer.kills == list(moments)
         assert_died_beside_the_commit(deaths)
         records = count_rows(csv)
@@ -243,3 +246,4 @@ def kill_under_load(
     assert metrics_total(engine) == tuple(totals[1:])
     flagged = {row.TransactionID for row in present["clean_data"] if row.Is_Fraud == "YES"}
     assert_each_alert_has_one_mail(server.received, flagged, deaths=len(moments))
+    return deaths
