@@ -136,7 +136,8 @@ class MySQL:
             "--skip-name-resolve",
             "--character-set-server=utf8mb4",
             "--default-time-zone=+00:00",
-            "--local-infile=ON",
+            # MariaDB takes files from clients by default, and nothing here sends any.
+            "--local-infile=OFF",
             "--max-allowed-packet=64M",
             "--max-connections=200",
             "--innodb-buffer-pool-size=256M",

@@ -14,10 +14,13 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
+import psutil
 from sqlalchemy import Engine, text
 from sqlalchemy.engine import URL, make_url
 
 from fraudstream.simulator import simulate
+from fraudstream.store.locks import lock_name
+from fraudstream.store.progress import read_progress
 from tests.support.jobs import SHORT_LIVED, running_job
 from tests.support.load import count_rows, sending_at
 from tests.support.mail_servers import MailServer, Received, mail_server
@@ -26,7 +29,7 @@ from tests.support.undisturbed import open_tables, undisturbed_tables, wait_for_
 from tests.support.waiting import wait_until
 from tests.support.whole_tables import assert_same_tables, metrics_total, whole_tables
 
-SMALL_BATCHES = {"MAX_RECORDS_PER_BATCH": "100"}
+_SMALL = 100
 _LONGEST_WAIT_S = 200
 _LONGEST_LIFE_S = 16
 
@@ -36,9 +39,22 @@ class Moment(StrEnum):
 
     BEFORE_COMMIT = "everything of a batch is written, and not committed"
     AFTER_COMMIT = "a batch is committed, and neither the job nor Spark knows"
-    DURING_READ = "the executors look up what is stored"
+    DURING_READ = "what is stored is looked up"
     MAIL_ACCEPTED = "the mail server has taken a mail, and the outbox does not know"
     ANY = "any time from its start on"
+
+
+@dataclass(frozen=True)
+class Death:
+    """When a job died, and how many records were committed at its start and at its end."""
+
+    moment: Moment
+    committed_before: int
+    committed_after: int
+
+    @property
+    def committed(self) -> int:
+        return self.committed_after - self.committed_before
 
 
 @dataclass
@@ -54,14 +70,24 @@ class Killer:
         with self._lock:
             self._job, self._moment = job, moment
 
-    def now(self, moment: Moment) -> None:
-        """This moment is now: kill, if it is the one that was waited for."""
+    def now(self, moment: Moment) -> bool:
+        """This moment is now: kill, if it is the one that was waited for; whether it was."""
         with self._lock:
             if self._job is None or self._moment is not moment:
-                return
+                return False
             self.kills.append(moment)
-            os.killpg(self._job.pid, signal.SIGKILL)
+            kill_all_processes(self._job)
             self._job = None
+            return True
+
+
+def kill_all_processes(job: subprocess.Popen[bytes]) -> None:
+    """At once, and then Spark's Python workers, who are in a process group of their own."""
+    children = psutil.Process(job.pid).children(recursive=True)
+    os.killpg(job.pid, signal.SIGKILL)
+    for child in children:
+        with suppress(psutil.NoSuchProcess):  # it was in the job's group
+            child.kill()
 
 
 @contextmanager
@@ -69,7 +95,10 @@ def watched_database(database: URL, killer: Killer) -> Iterator[URL]:
     """The same database behind a relay that tells the killer what goes by."""
 
     def on_commit(stage: str) -> None:
-        killer.now(Moment.BEFORE_COMMIT if stage == "before" else Moment.AFTER_COMMIT)
+        if stage == "after":
+            killer.now(Moment.AFTER_COMMIT)
+        elif killer.now(Moment.BEFORE_COMMIT):
+            raise ConnectionAbortedError  # so that the server never hears the COMMIT
 
     def on_statement(statement: bytes) -> None:
         if b"clean_data" in statement and b" IN (" in statement and statement.startswith(b"SELECT"):
@@ -89,11 +118,12 @@ def die_and_come_back(
     log: Path,
     moments: Sequence[Moment],
     killer: Killer,
-    mail_server: MailServer,
     rng: random.Random,
-) -> None:
+    engine: Engine,
+) -> list[Death]:
     """Start the job once for each of `moments`, and wait until it has been killed there."""
-    mail_server.before_data_reply = lambda: killer.now(Moment.MAIL_ACCEPTED)
+    deaths: list[Death] = []
+    committed = 0
     for moment in moments:
         with running_job(environment, log) as job:
             killer.aim(job, moment)
@@ -103,6 +133,28 @@ def die_and_come_back(
                 killer.now(moment)
             said = job.wait(timeout=_LONGEST_WAIT_S)
             assert said == -signal.SIGKILL, log.read_text(errors="replace")[-4000:]
+        before, committed = committed, committed_by_the_dead(engine, environment["KAFKA_TOPIC"])
+        deaths.append(Death(moment, before, committed))
+    return deaths
+
+
+def committed_by_the_dead(engine: Engine, topic: str) -> int:
+    """How many records are committed, when a commit that a job sent before it died has ended, too."""
+    lock = lock_name(engine.url.database or "", topic)
+    with engine.connect() as connection:
+        wait_until(
+            lambda: connection.scalar(text("SELECT IS_FREE_LOCK(:name)"), {"name": lock}),
+            timeout=60,
+            describe="the dead job's connection ends",
+        )
+    return read_progress(engine, topic).accounted_for
+
+
+def assert_died_beside_the_commit(deaths: Sequence[Death]) -> None:
+    """Before it: the job has committed nothing. After it: something."""
+    committed = {moment: [each.committed for each in deaths if each.moment is moment] for moment in Moment}
+    assert not any(committed[Moment.BEFORE_COMMIT]), deaths
+    assert all(committed[Moment.AFTER_COMMIT]), deaths
 
 
 def let_leases_run_out(engine: Engine) -> None:
@@ -152,14 +204,16 @@ def kill_under_load(
     environment: Mapping[str, str],
     new_database: Callable[[], str],
     folder: Path,
-    settings: Mapping[str, str] = SMALL_BATCHES,
-) -> None:
+    backlog: int = 0,
+    largest_batch: int = _SMALL,
+) -> list[Death]:
     """Kill the job at each of `moments` while the producer sends; then compare all with one calm run.
 
-    `settings` are those of the jobs that die.
+    The first `backlog` rows are in Kafka before the first job starts. No job that dies has more than
+    `largest_batch` records in a batch; what they all say is in killed.log of `folder`.
     """
     rng = random.Random(seed)
-    csv, log = folder / "load.csv", folder / "job.log"
+    csv, log = folder / "load.csv", folder / "last.log"
     simulate(rows=rows, users=rows // 40, days=20, seed=5).transactions.to_csv(csv, index=False)
     database, killer = new_database(), Killer()
     engine = open_tables(database)
@@ -172,13 +226,16 @@ def kill_under_load(
             "RECEIVER_EMAIL": "analyst@example.org",
             "ALERT_COOLDOWN_SECONDS": "0",
         }
-        with sending_at(rate, csv, disturbed):
-            die_and_come_back({**disturbed, **settings}, log, moments, killer, server, rng)
+        server.before_data_reply = lambda: killer.now(Moment.MAIL_ACCEPTED)
+        limited = {**disturbed, "MAX_RECORDS_PER_BATCH": str(largest_batch)}
+        with sending_at(rate, csv, disturbed, backlog=backlog):
+            deaths = die_and_come_back(limited, folder / "killed.log", moments, killer, rng, engine)
         assert killer.kills == list(moments)
+        assert_died_beside_the_commit(deaths)
         records = count_rows(csv)
+        let_leases_run_out(engine)
         with running_job(disturbed, log):
             wait_for_all(engine, environment["KAFKA_TOPIC"], records, log)
-            let_leases_run_out(engine)
             wait_until(lambda: everything_is_mailed(engine), timeout=100, describe="every alert is mailed")
 
     present = whole_tables(engine)
@@ -189,3 +246,4 @@ def kill_under_load(
     assert metrics_total(engine) == tuple(totals[1:])
     flagged = {row.TransactionID for row in present["clean_data"] if row.Is_Fraud == "YES"}
     assert_each_alert_has_one_mail(server.received, flagged, deaths=len(moments))
+    return deaths

@@ -59,7 +59,7 @@ class MailServer:
     offered: list[str] = field(default_factory=list)
     logins: list[tuple[str, str]] = field(default_factory=list)
     connections: set[object] = field(default_factory=set)
-    before_data_reply: Callable[[], None] = lambda: None
+    before_data_reply: Callable[[], object] = lambda: None
 
     async def handle_MAIL(
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
