@@ -72,7 +72,7 @@ class Sizes:
     @classmethod
     def quick(cls) -> Sizes:
         return cls(
-            backlog=120_000,
+            backlog=90_000,
             users=(5_000,),
             sustained_rate=5_000,
             sustained_s=10,
