@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import enum
-import signal
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -272,9 +270,9 @@ def bench(
     from benchmarks.bench import Sizes, as_document, run
     from benchmarks.errors import BenchFailed
     from fraudstream.stack import StackError
+    from fraudstream.stop_signals import exit_on_signals
 
-    # SIGTERM shall end the bench as Ctrl-C does: with its stack.
-    signal.signal(signal.SIGTERM, lambda number, _frame: sys.exit(128 + number))
+    exit_on_signals()
     sizes = (Sizes.quick() if quick else Sizes.full()).sustained_for(rate, seconds)
     old = orjson.loads(compare_with.read_bytes()) if compare_with else None
     try:
