@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 
 from benchmarks import phases, stages
+from benchmarks.errors import told_in_a_line
 from benchmarks.load import Load
 from benchmarks.past import store_histories
 from benchmarks.phases import CatchUp, Paced, Percentiles
@@ -97,8 +98,9 @@ class Sizes:
 
 @dataclass
 class Findings:
-    """What the phases found; None or empty where a phase was left out."""
+    """What the phases found; None or empty where a phase was left out or did not come to its end."""
 
+    complete: bool = False
     start_s: float | None = None
     lone_ms: Percentiles = field(default_factory=dict)
     latency: dict[int, Paced] = field(default_factory=dict)
@@ -111,13 +113,25 @@ class Findings:
     read_ms: dict[str, float] = field(default_factory=dict)
     memory: Memory = field(default_factory=Memory)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was measured: the start of a job is what is measured first."""
+        return self.start_s is None
 
-def run(sizes: Sizes, settings: Settings, say: Say) -> Findings:
-    """Measure everything. Nothing else should run on the machine meanwhile."""
-    found = Findings()
+
+def run(sizes: Sizes, settings: Settings, say: Say, found: Findings) -> None:
+    """Measure everything. Nothing else should run on the machine meanwhile.
+
+    Each phase adds to `found` what it measured, so that the caller has it after an error in a later one.
+    Raises BenchFailed and StackError.
+    """
     populations = {users: Population(users) for users in sizes.users}
     small = populations[min(populations)]
-    with running_pipeline(settings) as pipeline, watch_memory(pipeline.processes, found.memory):
+    with (
+        told_in_a_line(),
+        running_pipeline(settings) as pipeline,
+        watch_memory(pipeline.processes, found.memory),
+    ):
         _measure_paced(pipeline, sizes, small, found, say)
         for users, population in populations.items():
             say(f"catch-up: {sizes.backlog:,} records of {users:,} users")
@@ -132,7 +146,7 @@ def run(sizes: Sizes, settings: Settings, say: Say) -> Findings:
         found.stages_ms = stages.ms_per_1000_records(
             pipeline, settings, small, sizes.stage_records, sizes.stage_rounds
         )
-    return found
+        found.complete = True
 
 
 def _measure_paced(
@@ -185,6 +199,7 @@ def as_document(found: Findings, sizes: Sizes, settings: Settings) -> dict[str, 
     """The findings under stable keys, with what they were measured on."""
     first = next(iter(found.catch_up.values()), None)
     return {
+        "complete": found.complete,
         "machine": {
             "cores": os.cpu_count(),
             "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
