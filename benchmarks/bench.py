@@ -214,7 +214,7 @@ def as_document(found: Findings, sizes: Sizes, settings: Settings) -> dict[str, 
             "trigger_interval_seconds": settings.trigger_interval_seconds,
             "spark_driver_memory": settings.spark_driver_memory,
         },
-        "sizes": asdict(sizes),
+        "sizes": _as_json(sizes),
         "measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "start_s": _rounded(found.start_s),
         "catch_up": {"tx_per_s": _rounded(first.tx_per_s if first else None)}
@@ -243,10 +243,15 @@ def as_document(found: Findings, sizes: Sizes, settings: Settings) -> dict[str, 
         "stages": {"ms_per_1000": found.stages_ms},
         "dashboard": {"read_ms": _slowest(found.read_ms)},
         "memory_mib": {
-            "peak": _rounded(found.memory.peak_mib),
+            "peak": _rounded(found.memory.peak_mib or None),
             "at_peak": {part: round(mib) for part, mib in found.memory.at_peak.items()},
         },
     }
+
+
+def _as_json(sizes: Sizes) -> dict[str, Any]:
+    """As they are read again from a file, where there are no tuples."""
+    return {name: list(size) if isinstance(size, tuple) else size for name, size in asdict(sizes).items()}
 
 
 def _ratio(catch_up: CatchUp | None, other: float | None) -> float | None:

@@ -269,12 +269,10 @@ def bench(
 
     What was measured before an error or Ctrl-C is shown and written, too.
     """
-    import orjson
-
     _import_benchmarks()
     from benchmarks.bench import Sizes
 
-    old = orjson.loads(compare_with.read_bytes()) if compare_with else None
+    old = _older_run(compare_with) if compare_with else None
     _refuse_unwritable(json_file, picture)
     sizes = (Sizes.quick() if quick else Sizes.full()).sustained_for(rate, seconds)
     _measure(sizes, old, json_file, picture)
@@ -292,6 +290,18 @@ def _import_benchmarks() -> None:
             err=True,
         )
         raise typer.Exit(1) from None
+
+
+def _older_run(file: Path) -> dict[str, Any]:
+    import orjson
+
+    try:
+        document = orjson.loads(file.read_bytes())
+    except orjson.JSONDecodeError as error:
+        raise typer.BadParameter(f"{file} is not JSON: {error}", param_hint="--compare") from None
+    if not isinstance(document, dict):
+        raise typer.BadParameter(f"{file} is not the JSON of a run", param_hint="--compare")
+    return document
 
 
 def _refuse_unwritable(json_file: Path | None, picture: Path | None) -> None:

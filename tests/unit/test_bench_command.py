@@ -89,6 +89,19 @@ def test_a_folder_that_cannot_be_made_is_told_before_the_run(tmp_path: Path, opt
 
 
 @pytest.mark.usefixtures("no_run")
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [(b'{"catch_up": ', "is not JSON"), (b"", "is not JSON"), (b"[1, 2]", "is not the JSON of a run")],
+)
+def test_an_older_run_that_cannot_be_read_is_told_before_the_run(
+    tmp_path: Path, content: bytes, told: str
+) -> None:
+    (old := tmp_path / "old.json").write_bytes(content)
+    refused = bench("--compare", old)
+    assert (refused.exit_code, f"old.json {told}" in refused.stderr) == (2, True)
+
+
+@pytest.mark.usefixtures("no_run")
 def test_a_missing_requirement_is_told_before_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(benchmarks, "report", raising=False)
     monkeypatch.delitem(sys.modules, "benchmarks.report", raising=False)
