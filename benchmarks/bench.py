@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import psutil
+from sqlalchemy import text
+from sqlalchemy.engine import make_url
 
 from benchmarks import phases, stages
 from benchmarks.errors import told_in_a_line
 from benchmarks.load import Load
 from benchmarks.past import store_histories
 from benchmarks.phases import CatchUp, Paced, Percentiles
-from benchmarks.pipeline import Pipeline, running_pipeline
+from benchmarks.pipeline import PARTITIONS, Pipeline, running_pipeline
 from benchmarks.population import Population
 from benchmarks.watch import Memory, watch_memory
-from fraudstream.config import Settings
+from fraudstream.config import Settings, child_environment
 from fraudstream.stack.artifacts import KAFKA_VERSION
+from fraudstream.stack.java import find_java, java_version
+from fraudstream.store.engine import make_engine
 
 _PACKAGES = ("pyspark", "pyarrow", "numpy", "numba", "scikit-learn", "mysql-connector-python", "sqlalchemy")
+_RANDOM_IDS = ", random ids"
 Say = Callable[[str], None]
 
 
@@ -101,6 +108,8 @@ class Findings:
     """What the phases found; None or empty where a phase was left out or did not come to its end."""
 
     complete: bool = False
+    load_before: float | None = None
+    versions: dict[str, str] = field(default_factory=dict)
     start_s: float | None = None
     lone_ms: Percentiles = field(default_factory=dict)
     latency: dict[int, Paced] = field(default_factory=dict)
@@ -125,6 +134,7 @@ def run(sizes: Sizes, settings: Settings, say: Say, found: Findings) -> None:
     Each phase adds to `found` what it measured, so that the caller has it after an error in a later one.
     Raises BenchFailed and StackError.
     """
+    found.load_before = psutil.getloadavg()[0]
     populations = {users: Population(users) for users in sizes.users}
     small = populations[min(populations)]
     with (
@@ -132,10 +142,11 @@ def run(sizes: Sizes, settings: Settings, say: Say, found: Findings) -> None:
         running_pipeline(settings) as pipeline,
         watch_memory(pipeline.processes, found.memory),
     ):
+        found.versions = _versions(pipeline, settings)
         _measure_paced(pipeline, sizes, small, found, say)
         for users, population in populations.items():
             say(f"catch-up: {sizes.backlog:,} records of {users:,} users")
-            _catch_up(pipeline, population, sizes, found, f"{users} users")
+            _catch_up(pipeline, population, sizes, found, _empty(users))
         if sizes.stored:
             _measure_beside_many(pipeline, sizes, small, found, say)
         say("the producer, a plain consumer and the naive way")
@@ -147,6 +158,15 @@ def run(sizes: Sizes, settings: Settings, say: Say, found: Findings) -> None:
             pipeline, settings, small, sizes.stage_records, sizes.stage_rounds
         )
         found.complete = True
+
+
+def _versions(pipeline: Pipeline, settings: Settings) -> dict[str, str]:
+    """Those that differ from machine to machine with the same requirements."""
+    server = make_engine(make_url(pipeline.addresses.mysql).set(database=None), pooled=False)
+    with server.connect() as connection:
+        database = str(connection.scalar(text("SELECT VERSION()")))
+    java = java_version(find_java(child_environment(), settings.cache_dir))
+    return {"database": database, "java": str(java)}
 
 
 def _measure_paced(
@@ -174,13 +194,22 @@ def _measure_beside_many(
 ) -> None:
     kinds = {"": population}
     if sizes.random_ids:
-        kinds[", random ids"] = Population(population.users, random_ids=True)
+        kinds[_RANDOM_IDS] = Population(population.users, random_ids=True)
     for kind, each in kinds.items():
         if kind:
             say(f"catch-up{kind}")
-            _catch_up(pipeline, each, sizes, found, f"{each.users} users{kind}")
+            _catch_up(pipeline, each, sizes, found, _empty(each.users, kind))
         say(f"catch-up beside {sizes.stored:,} stored rows{kind}")
-        _catch_up(pipeline, each, sizes, found, f"{sizes.stored} stored{kind}", stored=sizes.stored)
+        _catch_up(pipeline, each, sizes, found, _beside(sizes.stored, kind), stored=sizes.stored)
+
+
+def _empty(users: int, kind: str = "") -> str:
+    """What a catch-up into an empty database is called."""
+    return f"{users} users{kind}"
+
+
+def _beside(stored: int, kind: str = "") -> str:
+    return f"{stored} stored{kind}"
 
 
 def _catch_up(
@@ -203,16 +232,20 @@ def as_document(found: Findings, sizes: Sizes, settings: Settings) -> dict[str, 
         "machine": {
             "cores": os.cpu_count(),
             "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-            "processor": platform.machine(),
+            "processor": _processor(Path("/proc/cpuinfo")),
             "system": f"{platform.system()} {platform.release()}",
-            "load_before": round(psutil.getloadavg()[0], 2),
+            "load_before": None if found.load_before is None else round(found.load_before, 2),
         },
         "versions": {"python": platform.python_version(), "kafka": KAFKA_VERSION}
+        | found.versions
         | {package: version(package) for package in _PACKAGES},
         "settings": {
             "max_records_per_batch": settings.max_records_per_batch,
             "trigger_interval_seconds": settings.trigger_interval_seconds,
             "spark_driver_memory": settings.spark_driver_memory,
+            "spark_master": settings.spark_master,
+            "partitions": PARTITIONS,
+            "alert_cooldown_seconds": float(phases.SETTINGS["ALERT_COOLDOWN_SECONDS"]),
         },
         "sizes": _as_json(sizes),
         "measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -239,6 +272,8 @@ def as_document(found: Findings, sizes: Sizes, settings: Settings) -> dict[str, 
         "ratio": {
             "catch_up_to_plain_consumer": _ratio(first, found.plain_tx_per_s),
             "catch_up_to_naive": _ratio(first, found.naive_tx_per_s),
+            "stored_to_empty": _stored_to_empty(found, sizes),
+            "stored_to_empty_random_ids": _stored_to_empty(found, sizes, _RANDOM_IDS),
         },
         "stages": {"ms_per_1000": found.stages_ms},
         "dashboard": {"read_ms": _slowest(found.read_ms)},
@@ -247,6 +282,18 @@ def as_document(found: Findings, sizes: Sizes, settings: Settings) -> dict[str, 
             "at_peak": {part: round(mib) for part, mib in found.memory.at_peak.items()},
         },
     }
+
+
+def _stored_to_empty(found: Findings, sizes: Sizes, kind: str = "") -> float | None:
+    empty = found.catch_up.get(_empty(min(sizes.users), kind))
+    return _ratio(found.catch_up.get(_beside(sizes.stored, kind)), empty.tx_per_s if empty else None)
+
+
+def _processor(cpuinfo: Path) -> str:
+    """The model's name; where the kernel does not tell it, the architecture."""
+    told = cpuinfo.read_text() if cpuinfo.exists() else ""
+    named = re.search(r"^model name\s*: (.+)$", told, re.MULTILINE)
+    return named[1] if named else platform.processor() or platform.machine()
 
 
 def _as_json(sizes: Sizes) -> dict[str, Any]:

@@ -29,6 +29,8 @@ _FIGURES: dict[str, str] = {
     "naive.tx_per_s": "naive way, transactions a second",
     "ratio.catch_up_to_plain_consumer": "catch-up as a multiple of the plain consumer",
     "ratio.catch_up_to_naive": "catch-up as a multiple of the naive way",
+    "ratio.stored_to_empty": "catch-up beside stored rows, as a multiple of that without",
+    "ratio.stored_to_empty_random_ids": "the same with random ids",
     "dashboard.read_ms.max": "the dashboard's slowest read, ms",
     "memory_mib.peak": "memory at the highest, MiB",
     "start_s": "job start to first commit, s",

@@ -208,3 +208,4 @@ def test_a_run_tells_in_a_line_what_the_database_answers(monkeypatch: pytest.Mon
         run(replace(Sizes.quick(), users=(50,)), load_settings(), print, found)
     assert found.is_empty
     assert not found.complete
+    assert found.load_before is not None

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,8 +16,8 @@ import psutil
 import pytest
 from rich.console import Console
 
-from benchmarks.bench import Findings, Sizes, as_document
-from benchmarks.phases import Paced, _cpu_s, _cpu_us_per_tx
+from benchmarks.bench import Findings, Sizes, _measure_beside_many, _processor, as_document
+from benchmarks.phases import CatchUp, Paced, _cpu_s, _cpu_us_per_tx
 from benchmarks.population import Population
 from benchmarks.report import Document, show, value_of
 from benchmarks.watch import Commits
@@ -219,6 +222,62 @@ def test_sizes_written_and_read_again_do_not_differ() -> None:
     document = as_document(Findings(), Sizes.full(), load_settings())
     read_again = orjson.loads(orjson.dumps(document))
     assert not [line for line in shown(document, read_again) if line.startswith("differs")]
+
+
+def caught_up(tx_per_s: float) -> CatchUp:
+    return CatchUp(tx_per_s, 3.0, [], {}, {})
+
+
+def test_a_catch_up_beside_stored_rows_is_told_as_a_multiple_of_the_one_without() -> None:
+    names = ("5000 users", "100000 users", "10000000 stored")
+    found = Findings(catch_up=dict(zip(names, map(caught_up, (16_000, 10_000, 15_200)), strict=True)))
+    ratio = as_document(found, Sizes.full(), load_settings())["ratio"]
+    assert (ratio["stored_to_empty"], ratio["stored_to_empty_random_ids"]) == (0.95, None)
+    found.catch_up["5000 users, random ids"] = caught_up(12_000)
+    found.catch_up["10000000 stored, random ids"] = caught_up(6_000)
+    document = as_document(found, Sizes.full(), load_settings())
+    assert document["ratio"]["stored_to_empty_random_ids"] == 0.5
+    shown_ratios = figures(shown(document, None))
+    assert shown_ratios["catch-up beside stored rows, as a multiple of that without"] == ["0.95"]
+    assert shown_ratios["the same with random ids"] == ["0.50"]
+
+
+def test_the_catch_ups_that_are_compared_are_those_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their names are made in one place and looked up in another."""
+    rates = iter([12_000, 9_000, 6_000])
+    monkeypatch.setattr("benchmarks.phases.catch_up", lambda *_, **__: caught_up(next(rates)))
+    sizes = replace(Sizes.full(), users=(50,), stored=1_000)
+    pipeline: Any = None
+    found = Findings(catch_up={"50 users": caught_up(10_000)})
+    _measure_beside_many(pipeline, sizes, Population(50), found, lambda _: None)
+    ratio = as_document(found, sizes, load_settings())["ratio"]
+    assert (ratio["stored_to_empty"], ratio["stored_to_empty_random_ids"]) == (1.2, 0.67)
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "processor"),
+    [
+        ("processor\t: 0\nmodel name\t: AMD EPYC 7B13\nmodel name\t: another\n", "AMD EPYC 7B13"),
+        ("processor\t: 0\nBogoMIPS\t: 50.00\n", platform.processor() or platform.machine()),
+        (None, platform.processor() or platform.machine()),
+    ],
+)
+def test_the_processor_is_told_by_its_model_where_there_is_one(
+    tmp_path: Path, cpuinfo: str | None, processor: str
+) -> None:
+    if cpuinfo is not None:
+        (tmp_path / "cpuinfo").write_text(cpuinfo)
+    assert _processor(tmp_path / "cpuinfo") == processor != ""
+
+
+def test_a_document_says_what_was_measured_on_what(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPARK_MASTER", "local[1]")
+    found = Findings(load_before=0.123, versions={"database": "8.4.3", "java": "17"})
+    document = as_document(found, Sizes.quick(), load_settings())
+    assert document["machine"]["load_before"] == 0.12
+    assert (document["versions"]["database"], document["versions"]["java"]) == ("8.4.3", "17")
+    told = document["settings"]
+    assert (told["spark_master"], told["partitions"], told["alert_cooldown_seconds"]) == ("local[1]", 4, 0.0)
 
 
 def test_a_document_of_nothing_measured_has_all_keys_and_can_be_shown() -> None:
