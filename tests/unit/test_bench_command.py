@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from benchmarks.bench import Findings, Sizes, run
 from benchmarks.errors import BenchFailed, told_in_a_line
 from benchmarks.phases import CatchUp
 from fraudstream.__main__ import app
-from fraudstream.config import Settings, load_settings
+from fraudstream.config import Settings, child_environment, load_settings
 from fraudstream.stack import StackError
 from fraudstream.stop_signals import ENDING
 
@@ -135,6 +136,25 @@ def test_what_was_measured_before_an_error_is_kept(
     assert not picture.exists()
     assert "figures.png is not drawn" in ended.stderr
     assert ended.stderr.rstrip().endswith(told.rstrip())
+
+
+def test_settings_and_those_of_the_job_come_from_the_environment_alone(
+    tmp_path: Path, running: Callable[[Run], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text("SPARK_DRIVER_MEMORY=2g\nMAX_RECORDS_PER_BATCH=7\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FRAUDSTREAM_ENV_FILE", "")
+    monkeypatch.setenv("MAX_RECORDS_PER_BATCH", "1234")
+    seen: list[tuple[int, str]] = []
+
+    def run(_sizes: Sizes, settings: Settings, _say: object, found: Findings) -> None:
+        for each in (settings, load_settings()):
+            seen.append((each.max_records_per_batch, each.spark_driver_memory))
+        assert child_environment()["FRAUDSTREAM_ENV_FILE"] == os.devnull
+
+    running(run)
+    assert bench("--quick").exit_code == 0
+    assert seen == 2 * [(1234, Settings().spark_driver_memory)]
 
 
 def test_an_older_runs_figures_stay_when_nothing_was_measured(
