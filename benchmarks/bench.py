@@ -4,24 +4,32 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import statistics
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import psutil
+from sqlalchemy import text
+from sqlalchemy.engine import make_url
 
 from benchmarks import phases, stages
+from benchmarks.errors import told_in_a_line
 from benchmarks.phases import CatchUp, Paced, Percentiles
-from benchmarks.pipeline import Pipeline, running_pipeline
+from benchmarks.pipeline import PARTITIONS, Pipeline, running_pipeline
 from benchmarks.population import Population
 from benchmarks.watch import Memory, watch_memory
-from fraudstream.config import Settings
+from fraudstream.config import Settings, child_environment
 from fraudstream.stack.artifacts import KAFKA_VERSION
+from fraudstream.stack.java import find_java, java_version
+from fraudstream.store.engine import make_engine
 
 _PACKAGES = ("pyspark", "pyarrow", "numpy", "numba", "scikit-learn", "mysql-connector-python", "sqlalchemy")
+_RANDOM_IDS = ", random ids"
 Say = Callable[[str], None]
 
 # Of a backlog: enough to tell a rate after those that warm up.
@@ -98,8 +106,11 @@ class Sizes:
 
 @dataclass
 class Findings:
-    """What the phases found; None or empty where a phase was left out."""
+    """What the phases found; None or empty where a phase was left out or did not come to its end."""
 
+    complete: bool = False
+    load_before: float | None = None
+    versions: dict[str, str] = field(default_factory=dict)
     start_s: float | None = None
     lone_ms: Percentiles = field(default_factory=dict)
     latency: dict[int, Paced] = field(default_factory=dict)
@@ -112,15 +123,29 @@ class Findings:
     read_ms: dict[str, float] = field(default_factory=dict)
     memory: Memory = field(default_factory=Memory)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was measured: the start of a job is what is measured first."""
+        return self.start_s is None
 
-def run(sizes: Sizes, settings: Settings, say: Say) -> Findings:
-    """Measure everything. Nothing else should run on the machine meanwhile."""
-    found = Findings()
+
+def run(sizes: Sizes, settings: Settings, say: Say, found: Findings) -> None:
+    """Measure everything. Nothing else should run on the machine meanwhile.
+
+    Each phase adds to `found` what it measured, so that the caller has it after an error in a later one.
+    Raises BenchFailed and StackError.
+    """
+    found.load_before = psutil.getloadavg()[0]
     populations = [Population(users) for users in sorted(sizes.users)]
     small = populations[0]
     if sizes.random_ids:
         populations.append(Population(small.users, random_ids=True))
-    with running_pipeline(settings) as pipeline, watch_memory(pipeline.processes, found.memory):
+    with (
+        told_in_a_line(),
+        running_pipeline(settings) as pipeline,
+        watch_memory(pipeline.processes, found.memory),
+    ):
+        found.versions = _versions(pipeline, settings)
         _measure_paced(pipeline, sizes, small, found, say)
         at_most = min(settings.max_records_per_batch, sizes.backlog // _LEAST_BATCHES)
         for population in populations:
@@ -133,7 +158,16 @@ def run(sizes: Sizes, settings: Settings, say: Say) -> Findings:
         found.stages_ms = stages.ms_per_1000_records(
             pipeline, settings, small, sizes.stage_records, sizes.stage_rounds
         )
-    return found
+        found.complete = True
+
+
+def _versions(pipeline: Pipeline, settings: Settings) -> dict[str, str]:
+    """Those that differ from machine to machine with the same requirements."""
+    server = make_engine(make_url(pipeline.addresses.mysql).set(database=None), pooled=False)
+    with server.connect() as connection:
+        database = str(connection.scalar(text("SELECT VERSION()")))
+    java = java_version(find_java(child_environment(), settings.cache_dir))
+    return {"database": database, "java": str(java)}
 
 
 def _measure_paced(
@@ -158,7 +192,7 @@ def _measure_catch_up(
     pipeline: Pipeline, population: Population, sizes: Sizes, at_most: int, found: Findings, say: Say
 ) -> None:
     """Of an empty database, and for the smallest population again beside many rows, with the reads then."""
-    kind = ", random ids" if population.random_ids else ""
+    kind = _RANDOM_IDS if population.random_ids else ""
     with phases.populated_site(pipeline, population) as (site, load):
 
         def measure(name: str) -> CatchUp:
@@ -169,34 +203,48 @@ def _measure_catch_up(
             found.catch_up[name] = done
             return done
 
-        done = measure(f"{population.users} users{kind}")
+        done = measure(_empty(population.users, kind))
         if sizes.stored and population.users == min(sizes.users):
             say(f"filling up to {sizes.stored:,} rows{kind}")
             phases.store_more(site, load, sizes.stored)
-            found.read_ms = measure(f"{sizes.stored} stored{kind}").read_ms
+            found.read_ms = measure(_beside(sizes.stored, kind)).read_ms
         elif not found.read_ms:
             found.read_ms = done.read_ms
+
+
+def _empty(users: int, kind: str = "") -> str:
+    """What a catch-up into an empty database is called."""
+    return f"{users} users{kind}"
+
+
+def _beside(stored: int, kind: str = "") -> str:
+    return f"{stored} stored{kind}"
 
 
 def as_document(found: Findings, sizes: Sizes, settings: Settings) -> dict[str, Any]:
     """The findings under stable keys, with what they were measured on."""
     first = next(iter(found.catch_up.values()), None)
     return {
+        "complete": found.complete,
         "machine": {
             "cores": os.cpu_count(),
             "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-            "processor": platform.machine(),
+            "processor": _processor(Path("/proc/cpuinfo")),
             "system": f"{platform.system()} {platform.release()}",
-            "load_before": round(psutil.getloadavg()[0], 2),
+            "load_before": None if found.load_before is None else round(found.load_before, 2),
         },
         "versions": {"python": platform.python_version(), "kafka": KAFKA_VERSION}
+        | found.versions
         | {package: version(package) for package in _PACKAGES},
         "settings": {
             "max_records_per_batch": settings.max_records_per_batch,
             "trigger_interval_seconds": settings.trigger_interval_seconds,
             "spark_driver_memory": settings.spark_driver_memory,
+            "spark_master": settings.spark_master,
+            "partitions": PARTITIONS,
+            "alert_cooldown_seconds": float(phases.SETTINGS["ALERT_COOLDOWN_SECONDS"]),
         },
-        "sizes": asdict(sizes),
+        "sizes": _as_json(sizes),
         "measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "start_s": _rounded(found.start_s),
         "catch_up": {"tx_per_s": _rounded(first.tx_per_s if first else None)}
@@ -221,14 +269,33 @@ def as_document(found: Findings, sizes: Sizes, settings: Settings) -> dict[str, 
         "ratio": {
             "catch_up_to_plain_consumer": _ratio(first, found.plain_tx_per_s),
             "catch_up_to_naive": _ratio(first, found.naive_tx_per_s),
+            "stored_to_empty": _stored_to_empty(found, sizes),
+            "stored_to_empty_random_ids": _stored_to_empty(found, sizes, _RANDOM_IDS),
         },
         "stages": {"ms_per_1000": found.stages_ms},
         "dashboard": {"read_ms": _slowest(found.read_ms)},
         "memory_mib": {
-            "peak": _rounded(found.memory.peak_mib),
+            "peak": _rounded(found.memory.peak_mib or None),
             "at_peak": {part: round(mib) for part, mib in found.memory.at_peak.items()},
         },
     }
+
+
+def _stored_to_empty(found: Findings, sizes: Sizes, kind: str = "") -> float | None:
+    empty = found.catch_up.get(_empty(min(sizes.users), kind))
+    return _ratio(found.catch_up.get(_beside(sizes.stored, kind)), empty.tx_per_s if empty else None)
+
+
+def _processor(cpuinfo: Path) -> str:
+    """The model's name; where the kernel does not tell it, the architecture."""
+    told = cpuinfo.read_text() if cpuinfo.exists() else ""
+    named = re.search(r"^model name\s*: (.+)$", told, re.MULTILINE)
+    return named[1] if named else platform.processor() or platform.machine()
+
+
+def _as_json(sizes: Sizes) -> dict[str, Any]:
+    """As they are read again from a file, where there are no tuples."""
+    return {name: list(size) if isinstance(size, tuple) else size for name, size in asdict(sizes).items()}
 
 
 def _ratio(catch_up: CatchUp | None, other: float | None) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +31,21 @@ _FIGURES: dict[str, str] = {
     "naive.tx_per_s": "naive way, transactions a second",
     "ratio.catch_up_to_plain_consumer": "catch-up as a multiple of the plain consumer",
     "ratio.catch_up_to_naive": "catch-up as a multiple of the naive way",
+    "ratio.stored_to_empty": "catch-up beside stored rows, as a multiple of that without",
+    "ratio.stored_to_empty_random_ids": "the same with random ids",
     "dashboard.read_ms.max": "the dashboard's slowest read, ms",
     "memory_mib.peak": "memory at the highest, MiB",
     "start_s": "job start to first commit, s",
 }
-_SUSTAINED = {
-    True: "The lag grew: the rate was not sustained.",
-    False: "The lag did not grow: the rate was sustained.",
-    None: "Whether the lag grew cannot be told from less than a minute.",
+_GREW = {
+    True: "grew: the rate was not sustained.",
+    False: "did not grow: the rate was sustained.",
+    None: "cannot be judged: less than a minute was looked at.",
 }
 _PERCENTILES = ("p50", "p95", "p99")
+# What two runs must have in common for their figures to be comparable.
+_CONDITIONS = ("machine", "versions", "settings", "sizes")
+_VARIES = "machine.load_before"
 
 
 def value_of(document: Document, key: str) -> float | None:
@@ -53,24 +59,69 @@ def value_of(document: Document, key: str) -> float | None:
 
 
 def show(document: Document, old: Document | None, console: Console) -> None:
-    """Print all figures; with an older run, its figures and the ratio beside them."""
-    table = Table("", "this run", *(["older run", "ratio"] if old else []))
-    for key, name in _figures(document).items():
-        if (now := value_of(document, key)) is not None:
-            table.add_row(name, _number(now), *(_against(now, value_of(old, key)) if old else ()))
+    """Print all figures; with an older run, its figures and the ratio beside them, and what else differs."""
+    table = Table("", "this run", *(["older run", "ratio"] if old is not None else []))
+    for key, name in _figures(document, old or {}).items():
+        now, before = value_of(document, key), value_of(old or {}, key)
+        if now is not None or before is not None:
+            table.add_row(name, *_cells(key, now, before)[: 1 if old is None else 3])
     console.print(table)
-    if "lag_grew" in document.get("sustained", {}):
-        console.print(_SUSTAINED[document["sustained"]["lag_grew"]])
+    for line in [*_lags(document, old or {}), *([] if old is None else _differences(document, old))]:
+        console.print(line, markup=False, soft_wrap=True)
 
 
-def _figures(document: Document) -> dict[str, str]:
-    return {**_FIGURES, **_catch_ups(document), **_latencies(document), **_stages(document)}
+def _cells(key: str, now: float | None, before: float | None) -> tuple[str, str, str]:
+    ratio = f"{now / before:.2f}" if now is not None and before else ""
+    return _number(key, now), _number(key, before), ratio
+
+
+def _number(key: str, value: float | None) -> str:
+    if value is None:
+        return ""
+    if key.startswith("ratio."):
+        return f"{value:,.2f}"
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:,.1f}"
+
+
+def _lags(document: Document, old: Document) -> Iterator[str]:
+    for whose, each in (("The lag", document), ("The older run's lag", old)):
+        if "lag_grew" in (sustained := _part(each, "sustained")):
+            yield f"{whose} {_GREW[sustained['lag_grew']]}"
+
+
+def _differences(document: Document, old: Document) -> Iterator[str]:
+    now, before = _conditions(document), _conditions(old)
+    for key in now | before:
+        if key != _VARIES and now.get(key) != before.get(key):
+            yield f"differs: {key} {_told(now.get(key))}, before {_told(before.get(key))}"
+
+
+def _conditions(document: Document) -> dict[str, Any]:
+    return {f"{part}.{name}": value for part in _CONDITIONS for name, value in _part(document, part).items()}
+
+
+def _told(value: Any) -> str:
+    return "not recorded" if value is None else str(value)
+
+
+def _part(document: Document, key: str) -> dict[str, Any]:
+    """What is under a key; empty where the run is of before there was such a key."""
+    found = document.get(key)
+    return found if isinstance(found, dict) else {}
+
+
+def _figures(document: Document, old: Document) -> dict[str, str]:
+    """Those of either run."""
+    names = dict(_FIGURES)
+    for named in (_catch_ups, _latencies, _stages):
+        names |= named(document) | named(old)
+    return names
 
 
 def _stages(document: Document) -> dict[str, str]:
     return {
         f"stages.ms_per_1000.{stage}": f"stage alone, ms for 1,000 records: {stage}"
-        for stage in document["stages"]["ms_per_1000"]
+        for stage in _part(_part(document, "stages"), "ms_per_1000")
     }
 
 
@@ -81,19 +132,11 @@ def _catch_ups(document: Document) -> dict[str, str]:
 def _latencies(document: Document) -> dict[str, str]:
     return {
         f"latency.{rate}.{kind}.{percentile}": f"at {rate} a second, {words}, {percentile}, ms"
-        for rate in document["latency"]
+        for rate in _part(document, "latency")
         if rate != "lone"
         for kind, words in (("commit_ms", "committed"), ("mail_ms", "mailed"))
         for percentile in _PERCENTILES
     }
-
-
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:,.1f}"
-
-
-def _against(now: float, old: float | None) -> tuple[str, str]:
-    return ("", "") if not old else (_number(old), f"{now / old:.2f}")
 
 
 def draw(document: Document, file: Path) -> None:
@@ -163,7 +206,7 @@ _PANELS = (_draw_rates, _draw_costs, _draw_cost_over_time, _draw_latencies, _dra
 
 
 def _caught_up(document: Document) -> Document:
-    return {name: each for name, each in document["catch_up"].items() if isinstance(each, dict)}
+    return {name: each for name, each in _part(document, "catch_up").items() if isinstance(each, dict)}
 
 
 def _from_zero(axes: Axes) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import Callable
 from types import FrameType
 
@@ -36,3 +37,21 @@ def count_stop_signals(polled: int) -> Callable[[], int]:
     for each in ENDING:
         signal.signal(each, receive)
     return lambda: len(received)
+
+
+def exit_on_signals() -> None:
+    """From now on the first SIGINT, SIGTERM or SIGHUP raises SystemExit wherever the main thread is.
+
+    Later ones do nothing: a terminal that is closed sends more than one, and clean-up must come to its end.
+    What this process was started to ignore, as nohup does with SIGHUP, stays ignored.
+    """
+    received: list[int] = []
+
+    def leave(number: int, frame: FrameType | None) -> None:
+        received.append(number)
+        if len(received) == 1:
+            sys.exit(128 + number)
+
+    for each in ENDING:
+        if signal.getsignal(each) is not signal.SIG_IGN:
+            signal.signal(each, leave)

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
+from contextlib import nullcontext
+from dataclasses import replace
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,10 +17,12 @@ import psutil
 import pytest
 from rich.console import Console
 
-from benchmarks.phases import Paced, _batch_rates, _costs, _cpu_s, _cpu_us_per_tx
+from benchmarks.bench import Findings, Sizes, _measure_catch_up, _processor, as_document
+from benchmarks.phases import CatchUp, Paced, _batch_rates, _costs, _cpu_s, _cpu_us_per_tx
 from benchmarks.population import Population
-from benchmarks.report import show, value_of
+from benchmarks.report import Document, show, value_of
 from benchmarks.watch import Commits
+from fraudstream.config import load_settings
 from fraudstream.publisher.delivery import message
 from fraudstream.schema import FIELD_NAMES
 
@@ -149,11 +155,154 @@ def test_figures_are_found_by_their_dotted_keys() -> None:
     assert value_of(document, "latency.5000.commit_ms.p95") is None
 
 
-def test_each_stage_is_a_line_beside_that_of_an_older_run() -> None:
-    document: Any = {"catch_up": {}, "latency": {}, "stages": {"ms_per_1000": {"parse": 4.8, "mail": 40.0}}}
-    old: Any = {**document, "stages": {"ms_per_1000": {"parse": 2.4}}}
-    with (console := Console(width=120)).capture() as shown:
+def shown(document: Document, old: Document | None) -> list[str]:
+    """The lines of the comparison."""
+    with (console := Console(width=120)).capture() as captured:
         show(document, old, console)
-    lines = [line for line in shown.get().splitlines() if "1,000 records" in line]
-    cells = [[cell.strip() for cell in line.split("│")[2:5]] for line in lines]
-    assert cells == [["4.8", "2.4", "2.00"], ["40.0", "", ""]]
+    return captured.get().splitlines()
+
+
+def figures(lines: list[str]) -> dict[str, list[str]]:
+    """The table's rows: name -> the cells behind it."""
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in lines if line.startswith("│")]
+    return {name: cells for name, *cells in rows}
+
+
+def test_each_stage_is_a_line_beside_that_of_an_older_run() -> None:
+    document = {"stages": {"ms_per_1000": {"parse": 4.8, "mail": 40.0}}}
+    lines = shown(document, {"stages": {"ms_per_1000": {"parse": 2.4, "tidy": 0.0}}})
+    stage = "stage alone, ms for 1,000 records: "
+    assert figures(lines) == {
+        f"{stage}parse": ["4.8", "2.4", "2.00"],
+        f"{stage}mail": ["40.0", "", ""],
+        f"{stage}tidy": ["", "0.0", ""],
+    }
+
+
+def test_figures_that_only_the_older_run_has_are_shown() -> None:
+    old = {
+        "start_s": 14.0,
+        "catch_up": {"tx_per_s": 9_000.0, "100000 users": {"tx_per_s": 8_000.0}},
+        "latency": {"5000": {"commit_ms": {"p95": 500.0}}},
+    }
+    assert figures(shown({"start_s": 7.0}, old)) == {
+        "catch-up, transactions a second": ["", "9,000", ""],
+        "job start to first commit, s": ["7.0", "14.0", "0.50"],
+        "catch-up, 100000 users": ["", "8,000", ""],
+        "at 5000 a second, committed, p95, ms": ["", "500", ""],
+    }
+
+
+def test_without_an_older_run_there_is_nothing_beside_the_figures() -> None:
+    lines = shown({"start_s": 7.0, "sizes": {"backlog": 1}, "ratio": {"catch_up_to_naive": 0.52}}, None)
+    assert figures(lines) == {
+        "job start to first commit, s": ["7.0"],
+        "catch-up as a multiple of the naive way": ["0.52"],
+    }
+    assert not [line for line in lines if "older" in line or "differs" in line]
+
+
+def test_whether_the_lag_grew_is_told_of_both_runs() -> None:
+    lines = shown({"sustained": {"lag_grew": False}}, {"sustained": {"lag_grew": True}})
+    assert lines[-2:] == [
+        "The lag did not grow: the rate was sustained.",
+        "The older run's lag grew: the rate was not sustained.",
+    ]
+
+
+def test_each_difference_between_what_two_runs_were_measured_on_is_a_line() -> None:
+    document = {
+        "machine": {"cores": 2, "processor": "AMD EPYC [virtual]", "load_before": 0.1},
+        "settings": {"spark_driver_memory": "640m", "partitions": 4},
+        "sizes": {"backlog": 500_000, "users": [5_000]},
+        "measured_at": "now",
+    }
+    old = {
+        "machine": {"cores": 2, "processor": "x86_64", "load_before": 7.5},
+        "versions": {"java": "17"},
+        "settings": {"spark_driver_memory": "640m"},
+        "sizes": {"backlog": 120_000, "users": [5_000]},
+        "measured_at": "then",
+    }
+    assert [line for line in shown(document, old) if line.startswith("differs")] == [
+        "differs: machine.processor AMD EPYC [virtual], before x86_64",
+        "differs: settings.partitions 4, before not recorded",
+        "differs: sizes.backlog 500000, before 120000",
+        "differs: versions.java not recorded, before 17",
+    ]
+
+
+@pytest.mark.parametrize("old", [{}, {"stages": 5, "catch_up": [], "latency": {"5000": 3}, "sizes": None}])
+def test_what_an_older_run_lacks_stays_blank(old: Document) -> None:
+    assert figures(shown({"start_s": 7.0}, old)) == {"job start to first commit, s": ["7.0", "", ""]}
+
+
+def test_sizes_written_and_read_again_do_not_differ() -> None:
+    document = as_document(Findings(), Sizes.full(), load_settings())
+    read_again = orjson.loads(orjson.dumps(document))
+    assert not [line for line in shown(document, read_again) if line.startswith("differs")]
+
+
+def caught_up(tx_per_s: float) -> CatchUp:
+    return CatchUp(tx_per_s, 3.0, [], {}, {})
+
+
+def test_a_catch_up_beside_stored_rows_is_told_as_a_multiple_of_the_one_without() -> None:
+    names = ("5000 users", "100000 users", "10000000 stored")
+    found = Findings(catch_up=dict(zip(names, map(caught_up, (16_000, 10_000, 15_200)), strict=True)))
+    ratio = as_document(found, Sizes.full(), load_settings())["ratio"]
+    assert (ratio["stored_to_empty"], ratio["stored_to_empty_random_ids"]) == (0.95, None)
+    found.catch_up["5000 users, random ids"] = caught_up(12_000)
+    found.catch_up["10000000 stored, random ids"] = caught_up(6_000)
+    document = as_document(found, Sizes.full(), load_settings())
+    assert document["ratio"]["stored_to_empty_random_ids"] == 0.5
+    shown_ratios = figures(shown(document, None))
+    assert shown_ratios["catch-up beside stored rows, as a multiple of that without"] == ["0.95"]
+    assert shown_ratios["the same with random ids"] == ["0.50"]
+
+
+def test_the_catch_ups_that_are_compared_are_those_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their names are made in one place and looked up in another."""
+    rates = iter([10_000, 12_000, 9_000, 6_000])
+    monkeypatch.setattr("benchmarks.phases.catch_up", lambda *_, **__: caught_up(next(rates)))
+    monkeypatch.setattr("benchmarks.phases.populated_site", lambda *_: nullcontext((None, None)))
+    monkeypatch.setattr("benchmarks.phases.store_more", lambda *_: None)
+    sizes, found = replace(Sizes.full(), users=(50,), stored=1_000), Findings()
+    pipeline: Any = None
+    for population in (Population(50), Population(50, random_ids=True)):
+        _measure_catch_up(pipeline, population, sizes, 100, found, lambda _: None)
+    ratio = as_document(found, sizes, load_settings())["ratio"]
+    assert (ratio["stored_to_empty"], ratio["stored_to_empty_random_ids"]) == (1.2, 0.67)
+
+
+@pytest.mark.parametrize(
+    ("cpuinfo", "processor"),
+    [
+        ("processor\t: 0\nmodel name\t: AMD EPYC 7B13\nmodel name\t: another\n", "AMD EPYC 7B13"),
+        ("processor\t: 0\nBogoMIPS\t: 50.00\n", platform.processor() or platform.machine()),
+        (None, platform.processor() or platform.machine()),
+    ],
+)
+def test_the_processor_is_told_by_its_model_where_there_is_one(
+    tmp_path: Path, cpuinfo: str | None, processor: str
+) -> None:
+    if cpuinfo is not None:
+        (tmp_path / "cpuinfo").write_text(cpuinfo)
+    assert _processor(tmp_path / "cpuinfo") == processor != ""
+
+
+def test_a_document_says_what_was_measured_on_what(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SPARK_MASTER", "local[1]")
+    found = Findings(load_before=0.123, versions={"database": "8.4.3", "java": "17"})
+    document = as_document(found, Sizes.quick(), load_settings())
+    assert document["machine"]["load_before"] == 0.12
+    assert (document["versions"]["database"], document["versions"]["java"]) == ("8.4.3", "17")
+    told = document["settings"]
+    assert (told["spark_master"], told["partitions"], told["alert_cooldown_seconds"]) == ("local[1]", 4, 0.0)
+
+
+def test_a_document_of_nothing_measured_has_all_keys_and_can_be_shown() -> None:
+    document = as_document(Findings(), Sizes.quick(), load_settings())
+    assert (document["sustained"], document["latency"]) == ({}, {"lone": {"commit_ms": {}}})
+    assert document["catch_up"] == {"tx_per_s": None}
+    assert figures(shown(document, None)) == {}
