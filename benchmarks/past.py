@@ -109,7 +109,7 @@ class Copies:
 
 def _copy_transactions(connection: Connection, copies: Copies) -> None:
     """In the order of the key, the other indexes made anew: else each row goes to another page of each."""
-    connection.execute(text("SET SESSION sort_buffer_size = 268435456"))
+    connection.execute(text("SET SESSION sort_buffer_size = 33554432"))
     connection.execute(text("CREATE TEMPORARY TABLE original AS SELECT * FROM clean_data"))
     indexes = sorted(clean_data.indexes, key=lambda index: str(index.name))
     for index in indexes:
