@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import enum
-import importlib
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from fraudstream.cli import alerts, dead_letters, labels, offsets, stack
+from fraudstream.cli import alerts, bench, dead_letters, labels, offsets, stack
 from fraudstream.cli.database import opened_database
+from fraudstream.cli.figures import JsonFile, say, write_json
 from fraudstream.config import (
     LABELS_CSV,
     TRANSACTIONS_CSV,
     SettingsError,
-    export,
     load_settings,
 )
 
@@ -29,7 +27,6 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-    from benchmarks.bench import Sizes
     from fraudstream.evaluation import Comparison, Report
 
 app = typer.Typer(
@@ -44,6 +41,7 @@ app.add_typer(stack.app, name="stack")
 app.add_typer(alerts.app, name="alerts")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(labels.app, name="labels")
+app.add_typer(bench.app)
 
 
 @app.callback()
@@ -138,10 +136,6 @@ _Budget = Annotated[
 ]
 _Trees = Annotated[int, typer.Option(min=100, help="Trees in a forest.")]
 _Seed = Annotated[int, typer.Option(min=0, help="The same data and seed give the same figures.")]
-_Json = Annotated[
-    Path | None,
-    typer.Option("--json", dir_okay=False, allow_dash=True, help="Also write JSON here; to - only that."),
-]
 
 
 @app.command()
@@ -161,7 +155,7 @@ def evaluate(
     budget: _Budget = 0.01,
     trees: _Trees = 100,
     seed: _Seed = 0,
-    json_file: _Json = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Measure a model that is trained on some days and tested on later ones.
 
@@ -177,7 +171,7 @@ def evaluate(
     plan = Plan(*periods, Mode(mode), budget, trees, seed)
     started = time.perf_counter()
     with _labelled(data, labels) as (transactions, truth):
-        report = evaluated(transactions, truth, plan, say=_say)
+        report = evaluated(transactions, truth, plan, say=say)
     _show(report, started, json_file)
 
 
@@ -188,7 +182,7 @@ def compare(
     budget: _Budget = 0.01,
     trees: _Trees = 100,
     seed: _Seed = 0,
-    json_file: _Json = None,
+    json_file: JsonFile = None,
 ) -> None:
     """Compare what rules, a model without labels, and both together flag in the newest fifth of the data."""
     from fraudstream.evaluation import compare_verdicts
@@ -197,7 +191,7 @@ def compare(
     started = time.perf_counter()
     with _labelled(data, labels) as (transactions, truth):
         report = compare_verdicts(
-            transactions, truth, load_rules(), budget=budget, trees=trees, seed=seed, say=_say
+            transactions, truth, load_rules(), budget=budget, trees=trees, seed=seed, say=say
         )
     _show(report, started, json_file)
 
@@ -216,9 +210,9 @@ def _labelled(data: Path, labels: Path) -> Iterator[tuple[pa.Table, pd.DataFrame
         settings = load_settings()
         with labels.open(encoding="utf-8-sig", newline="") as lines:
             truth = read_truth(lines)
-        _say(f"{labels}: {len(truth):,} labels")
+        say(f"{labels}: {len(truth):,} labels")
         transactions = usable_transactions(data, settings.zone)
-        _say(f"{data}: {len(transactions):,} usable transactions")
+        say(f"{data}: {len(transactions):,} usable transactions")
         yield transactions, truth
     except (LabelFileError, UnicodeDecodeError) as error:
         typer.echo(f"Error: {labels}, {error}", err=True)
@@ -231,133 +225,10 @@ def _labelled(data: Path, labels: Path) -> Iterator[tuple[pa.Table, pd.DataFrame
 def _show(report: Report | Comparison, started: float, json_file: Path | None) -> None:
     """Warnings to the screen's stderr, the figures to its stdout and, as JSON, to the file."""
     for warning in report.warnings:
-        _say(f"Warning: {warning}")
+        say(f"Warning: {warning}")
     figures = {**report.as_json(), "seconds": round(time.perf_counter() - started, 1)}
-    if _write_json(figures, json_file):
+    if write_json(figures, json_file):
         typer.echo(report.in_words())
-
-
-def _write_json(figures: dict[str, Any], json_file: Path | None) -> bool:
-    """Write them where the option says; False when the screen shall have nothing but them."""
-    import orjson
-
-    document = orjson.dumps(figures, option=orjson.OPT_INDENT_2).decode()
-    if json_file == Path("-"):
-        typer.echo(document)
-        return False
-    if json_file is not None:
-        json_file.parent.mkdir(parents=True, exist_ok=True)
-        json_file.write_text(document + "\n", encoding="utf-8")
-    return True
-
-
-def _say(text: str) -> None:
-    typer.echo(text, err=True)
-
-
-@app.command()
-def bench(
-    quick: Annotated[bool, typer.Option(help="All phases, small: under five minutes.")] = False,
-    rate: Annotated[float | None, typer.Option(min=1, help="Of the sustained phase. [default: 7500]")] = None,
-    seconds: Annotated[float | None, typer.Option(min=4, help="Of that phase. [default: 600]")] = None,
-    json_file: _Json = None,
-    picture: Annotated[Path | None, typer.Option(dir_okay=False, help="Also draw a PNG here.")] = None,
-    compare_with: Annotated[
-        Path | None, typer.Option("--compare", exists=True, dir_okay=False, help="The JSON of an older run.")
-    ] = None,
-) -> None:
-    """Measure how fast all of it is, on a stack of its own. Nothing else should run meanwhile.
-
-    Settings come from the environment, not from `.env`. What was measured before an error or Ctrl-C is kept.
-    """
-    _import_benchmarks()
-    from benchmarks.bench import Sizes
-
-    old = _older_run(compare_with) if compare_with else None
-    _refuse_unwritable(json_file, picture)
-    sizes = (Sizes.quick() if quick else Sizes.full()).sustained_for(rate, seconds)
-    _measure(sizes, old, json_file, picture)
-
-
-def _import_benchmarks() -> None:
-    """A requirement that is missing is told before anything is measured."""
-    try:
-        for module in ("benchmarks.bench", "benchmarks.report"):
-            importlib.import_module(module)
-    except ModuleNotFoundError as error:
-        typer.echo(
-            f"Error: {error}. In the project's folder `make bench` installs what the bench needs, "
-            "or `pip install -r requirements-dev.txt` does",
-            err=True,
-        )
-        raise typer.Exit(1) from None
-
-
-def _older_run(file: Path) -> dict[str, Any]:
-    import orjson
-
-    try:
-        document = orjson.loads(file.read_bytes())
-    except orjson.JSONDecodeError as error:
-        raise typer.BadParameter(f"{file} is not JSON: {error}", param_hint="--compare") from None
-    if not isinstance(document, dict):
-        raise typer.BadParameter(f"{file} is not the JSON of a run", param_hint="--compare")
-    return document
-
-
-def _refuse_unwritable(json_file: Path | None, picture: Path | None) -> None:
-    """What was measured in an hour shall not be lost by where it is to be written."""
-    if picture and picture.suffix.lower() != ".png":
-        raise typer.BadParameter(f"{picture} does not end in .png", param_hint="--picture")
-    for option, file in (("--json", json_file), ("--picture", picture)):
-        if file is None or file == Path("-"):
-            continue
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise typer.BadParameter(
-                f"{file.parent} cannot be made: {error.strerror}", param_hint=option
-            ) from None
-        if not os.access(file if file.exists() else file.parent, os.W_OK):
-            raise typer.BadParameter(f"{file} cannot be written", param_hint=option)
-
-
-def _measure(sizes: Sizes, old: dict[str, Any] | None, json_file: Path | None, picture: Path | None) -> None:
-    from benchmarks.bench import Findings, as_document, run
-    from benchmarks.errors import BenchFailed
-    from fraudstream.stack import StackError
-    from fraudstream.stop_signals import exit_on_signals
-
-    # Whoever works on the project may have a `.env`, for a system that is none of the bench's business.
-    export(FRAUDSTREAM_ENV_FILE=os.devnull)
-    exit_on_signals()
-    found = Findings()
-    try:
-        settings = load_settings()
-        try:
-            run(sizes, settings, _say, found)
-        finally:
-            if not found.is_empty:
-                _keep(as_document(found, sizes, settings), old, json_file, picture)
-    except (SettingsError, StackError, BenchFailed) as error:
-        typer.echo(f"Error: {error}", err=True)
-        raise typer.Exit(1) from None
-
-
-def _keep(
-    document: dict[str, Any], old: dict[str, Any] | None, json_file: Path | None, picture: Path | None
-) -> None:
-    """Write the figures, show them, and draw them where none is missing."""
-    from rich.console import Console
-
-    from benchmarks.report import draw, show
-
-    if _write_json(document, json_file):
-        show(document, old, Console(highlight=False))
-    if picture and document["complete"]:
-        draw(document, picture)
-    elif picture:
-        _say(f"{picture} is not drawn, because not all was measured")
 
 
 @app.command()
