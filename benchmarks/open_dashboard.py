@@ -34,7 +34,9 @@ def open_dashboard(environment: Mapping[str, str], port: int, log: Path) -> Iter
     process = spawn([*command, "--server.port", str(port)], environment=environment, log=log)
     try:
         _await_answer(port, log)
-        with connect(f"ws://127.0.0.1:{port}/_stcore/stream", max_size=None) as session:
+        address = f"ws://127.0.0.1:{port}/_stcore/stream"
+        # No pings: a browser sends none, and gives no page up that is slow to come.
+        with connect(address, max_size=None, ping_interval=None) as session:
             page = OpenPage(session, log)
             page.draw()
             with Repeatedly(page.keep_up_to_date, 0.0):

@@ -140,10 +140,16 @@ def _latencies(document: Document) -> dict[str, str]:
 
 
 def draw(document: Document, file: Path) -> None:
-    """A PNG: rates and costs by what is stored, by users and by time, then latencies, lag, and stages."""
+    """A PNG: rates and costs by what is stored, by users and by time, then latencies, lag, and stages.
+
+    What was not measured stays empty.
+    """
     figure, grid = pyplot.subplots(2, 3, figsize=(17, 9), layout="constrained")
-    for axes, panel in zip(grid.flat, _PANELS, strict=True):
-        panel(axes, document)
+    for axes, (part, panel) in zip(grid.flat, _PANELS, strict=True):
+        if _part(document, part):
+            panel(axes, document)
+        else:
+            axes.set_axis_off()
     figure.savefig(file, dpi=80)
     pyplot.close(figure)
 
@@ -152,7 +158,8 @@ def _draw_rates(axes: Axes, document: Document) -> None:
     axes.set_title("Catch-up: transactions a second of each batch")
     axes.set_xlabel("records committed")
     for name, each in _caught_up(document).items():
-        axes.plot(*zip(*each["batches"], strict=True), "o-", label=name)
+        committed, rates = [batch[0] for batch in each["batches"]], [batch[1] for batch in each["batches"]]
+        axes.plot(committed, rates, "o-", label=name)
     _from_zero(axes)
 
 
@@ -202,7 +209,15 @@ def _draw_stages(axes: Axes, document: Document) -> None:
     axes.invert_yaxis()
 
 
-_PANELS = (_draw_rates, _draw_costs, _draw_cost_over_time, _draw_latencies, _draw_lag, _draw_stages)
+# Each with the part of the document that it draws.
+_PANELS = (
+    ("catch_up", _draw_rates),
+    ("catch_up", _draw_costs),
+    ("sustained", _draw_cost_over_time),
+    ("latency", _draw_latencies),
+    ("sustained", _draw_lag),
+    ("stages", _draw_stages),
+)
 
 
 def _caught_up(document: Document) -> Document:
@@ -211,4 +226,5 @@ def _caught_up(document: Document) -> Document:
 
 def _from_zero(axes: Axes) -> None:
     axes.set_ylim(bottom=0)
-    axes.legend()
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend()

@@ -111,14 +111,12 @@ def _measure(sizes: Sizes, old: dict[str, Any] | None, json_file: Path | None, p
 def _keep(
     document: dict[str, Any], old: dict[str, Any] | None, json_file: Path | None, picture: Path | None
 ) -> None:
-    """Write the figures, show them, and draw them where none is missing."""
+    """Write the figures, show them, and draw them."""
     from rich.console import Console
 
     from benchmarks.report import draw, show
 
     if write_json(document, json_file):
         show(document, old, Console(highlight=False))
-    if picture and document["complete"]:
+    if picture:
         draw(document, picture)
-    elif picture:
-        say(f"{picture} is not drawn, because not all was measured")
