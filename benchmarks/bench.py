@@ -206,7 +206,7 @@ def _measure_catch_up(
         done = measure(_empty(population.users, kind))
         if sizes.stored and population.users == min(sizes.users):
             say(f"filling up to {sizes.stored:,} rows{kind}")
-            phases.store_more(site, load, sizes.stored)
+            phases.store_more(pipeline, site, load, sizes.stored)
             found.read_ms = measure(_beside(sizes.stored, kind)).read_ms
         elif not found.read_ms:
             found.read_ms = done.read_ms

@@ -141,10 +141,11 @@ def catch_up(
     )
 
 
-def store_more(site: Site, load: Load, rows: int) -> None:
+def store_more(pipeline: Pipeline, site: Site, load: Load, rows: int) -> None:
     """Copies of what is stored until there are `rows`; nobody is to be told of them."""
     forget_mails(site.engine)
     store_more_transactions(site.engine, rows, random_ids=load.population.random_ids)
+    pipeline.restart_database(site)
 
 
 def _rate(at: NDArray[np.float64], totals: NDArray[np.int64]) -> float:

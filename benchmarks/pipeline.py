@@ -21,6 +21,7 @@ from benchmarks.open_dashboard import open_dashboard
 from fraudstream.config import PROJECT_DIR, Settings, child_environment
 from fraudstream.kafka_access import kafka_access
 from fraudstream.stack import Addresses, Stack
+from fraudstream.stack.errors import StackNotRunning
 from fraudstream.stack.processes import end, is_alive, marks, spawn, tail
 from fraudstream.stack.stack import SERVICES
 from fraudstream.store.engine import make_engine
@@ -122,10 +123,22 @@ class Pipeline:
             time.sleep(_POLL_S)
         return committed
 
+    def restart_database(self, site: Site) -> None:
+        """So that it holds no memory that a phase's preparations took."""
+        site.engine.dispose()
+        self.stack.stop("mysql")
+        self.stack.start("mysql")
+
     def processes(self) -> dict[str, Sequence[psutil.Process]]:
         """The roots of what is running: each service of the stack, the job, and the dashboard."""
-        services = {name: [psutil.Process(self.stack.pid(name))] for name in SERVICES}
+        services = {name: self._service(name) for name in SERVICES}
         return {**services, "job": list(self._jobs), "dashboard": list(self._dashboards)}
+
+    def _service(self, name: str) -> list[psutil.Process]:
+        try:
+            return [psutil.Process(self.stack.pid(name))]
+        except (StackNotRunning, psutil.NoSuchProcess):  # while it is started anew
+            return []
 
 
 @contextmanager
