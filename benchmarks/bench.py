@@ -272,7 +272,7 @@ def as_document(found: Findings, sizes: Sizes, settings: Settings) -> dict[str, 
             "stored_to_empty": _stored_to_empty(found, sizes),
             "stored_to_empty_random_ids": _stored_to_empty(found, sizes, _RANDOM_IDS),
         },
-        "stages": {"ms_per_1000": found.stages_ms},
+        "stages": {"ms_per_1000": found.stages_ms} if found.stages_ms else {},
         "dashboard": {"read_ms": _slowest(found.read_ms)},
         "memory_mib": {
             "peak": _rounded(found.memory.peak_mib or None),

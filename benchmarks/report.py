@@ -9,6 +9,7 @@ from typing import Any
 import matplotlib
 from matplotlib import pyplot
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 from rich.console import Console
 from rich.table import Table
 
@@ -157,6 +158,8 @@ def draw(document: Document, file: Path) -> None:
 def _draw_rates(axes: Axes, document: Document) -> None:
     axes.set_title("Catch-up: transactions a second of each batch")
     axes.set_xlabel("records committed")
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.xaxis.set_major_formatter("{x:,.0f}")
     for name, each in _caught_up(document).items():
         committed, rates = [batch[0] for batch in each["batches"]], [batch[1] for batch in each["batches"]]
         axes.plot(committed, rates, "o-", label=name)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Self
@@ -79,19 +79,21 @@ class Commits:
         return moments[np.searchsorted(behind, offsets, side="right")]
 
 
-def watch_commits(engine: Engine, topic: str, commits: Commits) -> AbstractContextManager[object]:
+@contextmanager
+def watch_commits(engine: Engine, topic: str, commits: Commits) -> Iterator[None]:
     """Look at the stored offsets every few milliseconds, on a connection of its own."""
-    connection = engine.connect().execution_options(isolation_level="AUTOCOMMIT")
     query = select(kafka_offsets.c.partition_id, kafka_offsets.c.next_offset).where(
         kafka_offsets.c.topic == topic
     )
+    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
 
-    def look() -> None:
-        offsets = {row.partition_id: row.next_offset for row in connection.execute(query)}
-        if offsets and (not commits.seen or commits.seen[-1][1] != offsets):
-            commits.seen.append((time.time(), offsets))
+        def look() -> None:
+            offsets = {row.partition_id: row.next_offset for row in connection.execute(query)}
+            if offsets and (not commits.seen or commits.seen[-1][1] != offsets):
+                commits.seen.append((time.time(), offsets))
 
-    return Repeatedly(look, _OFFSETS_EVERY_S)
+        with Repeatedly(look, _OFFSETS_EVERY_S):
+            yield
 
 
 @dataclass

@@ -81,7 +81,7 @@ class Kafka:
         return [
             self.find_java(),
             _HEAP,
-            "-XX:+UseSerialGC",  # of so small a heap, G1 would take as much again beside it
+            "-XX:+UseG1GC",
             "-XX:+ExitOnOutOfMemoryError",
             "-Djava.awt.headless=true",
             f"-Dlog4j.configuration=file:{self.home / 'log4j.properties'}",
