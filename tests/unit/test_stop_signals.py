@@ -12,8 +12,9 @@ from fraudstream.stop_signals import ENDING, exit_on_signals
 
 
 @pytest.fixture(autouse=True)
-def _handlers_are_put_back() -> Iterator[None]:
-    before = {each: signal.getsignal(each) for each in ENDING}
+def _as_in_a_terminal() -> Iterator[None]:
+    """What the tests were started to ignore is not ignored in them; handlers are put back."""
+    before = {each: signal.signal(each, signal.SIG_DFL) for each in ENDING}
     yield
     for each, handler in before.items():
         signal.signal(each, handler)
