@@ -16,13 +16,14 @@ import pytest
 
 from fraudstream.config import PROJECT_DIR, TRANSACTIONS_CSV, child_environment
 from fraudstream.stack.processes import STACK_MARK
+from tests.support.jobs import run_script
 from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.timeout(280)
 
 
-def demo_command(*options: str) -> list[str]:
-    return [sys.executable, "-m", "fraudstream", "demo", *options]
+def demo_options(*options: str) -> list[str]:
+    return ["-m", "fraudstream", "demo", *options]
 
 
 def environment(state: Path) -> dict[str, str]:
@@ -30,7 +31,8 @@ def environment(state: Path) -> dict[str, str]:
 
 
 def clean(state: Path) -> None:
-    subprocess.run(demo_command("--clean"), cwd=PROJECT_DIR, env=environment(state), check=True)
+    cleaned = run_script(*demo_options("--clean"), environment=environment(state))
+    assert cleaned.returncode == 0, cleaned.stderr
 
 
 @contextmanager
@@ -38,7 +40,11 @@ def running_demo(state: Path, log: Path, *options: str) -> Iterator[subprocess.P
     """A demo in the foreground of nobody's terminal; whatever the test did, all of it is ended."""
     with log.open("wb") as output:
         demo = subprocess.Popen(
-            demo_command(*options), cwd=PROJECT_DIR, env=environment(state), stdout=output, stderr=output
+            [sys.executable, *demo_options(*options)],
+            cwd=PROJECT_DIR,
+            env=environment(state),
+            stdout=output,
+            stderr=output,
         )
     try:
         yield demo
@@ -69,23 +75,10 @@ def small_csv(tmp_path: Path) -> Path:
     return path
 
 
-def test_once_ends_with_the_books_balanced_and_what_is_kept_runs_until_it_is_cleaned(
-    tmp_path: Path, small_csv: Path
-) -> None:
+def test_once_ends_with_the_books_balanced_and_nothing_left(tmp_path: Path, small_csv: Path) -> None:
     state = tmp_path / "state"
-    try:
-        demo = subprocess.run(
-            demo_command("--once", "--keep", "--csv", str(small_csv)),
-            cwd=PROJECT_DIR,
-            env=environment(state),
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
-        kept = processes_of(state)
-    finally:
-        clean(state)
+    once = demo_options("--once", "--csv", str(small_csv))
+    demo = run_script(*once, environment=environment(state))
     assert demo.returncode == 0, demo.stderr
     last = demo.stdout.splitlines()[-1]
     assert re.fullmatch(r"demo:( [a-z]+=[\d.]+){8}", last)
@@ -99,8 +92,7 @@ def test_once_ends_with_the_books_balanced_and_what_is_kept_runs_until_it_is_cle
     assert int(said["alerts"]) == int(said["flagged"]) > 0
     assert int(said["mails"]) > 0
     assert "Dashboard:" in demo.stderr and "Mail inbox:" in demo.stderr
-    assert demo.stderr.endswith("Kept. End it with: python -m fraudstream demo --clean\n")
-    assert kept and processes_of(state) == []
+    assert processes_of(state) == []
     assert list((state / "fraudstream" / "demo").iterdir()) == []
 
 
@@ -111,6 +103,19 @@ def test_a_closed_terminal_ends_all_of_it(tmp_path: Path, small_csv: Path) -> No
         assert len(processes_of(state)) >= 6
         demo.send_signal(signal.SIGHUP)
         assert demo.wait(timeout=90) == 0, log.read_text()
+        assert processes_of(state) == []
+        assert list((state / "fraudstream" / "demo").iterdir()) == []
+
+
+def test_what_is_kept_runs_on_until_it_is_cleaned(tmp_path: Path, small_csv: Path) -> None:
+    state, log = tmp_path / "state", tmp_path / "demo.log"
+    with running_demo(state, log, "--keep", "--csv", str(small_csv), "--rate", "5") as demo:
+        wait_until(lambda: "Logs:" in log.read_text(), timeout=120, describe=log.read_text)
+        demo.send_signal(signal.SIGTERM)
+        assert demo.wait(timeout=90) == 0, log.read_text()
+        assert log.read_text().endswith("Kept. End it with: python -m fraudstream demo --clean\n")
+        assert len(processes_of(state)) >= 6
+        clean(state)
         assert processes_of(state) == []
         assert list((state / "fraudstream" / "demo").iterdir()) == []
 
