@@ -54,10 +54,13 @@ class OpenPage:
         self._due: dict[str, float] = {}
 
     def draw(self) -> None:
-        """Ask for the whole page, and wait until all of it has come."""
+        """Ask for the whole page, and wait until all of it has come. Raises BenchFailed when it does not."""
         self._ask("")
-        while self._receive(_START_S) != "script_finished":
-            pass
+        try:
+            while self._receive(_START_S) != "script_finished":
+                pass
+        except TimeoutError:
+            raise BenchFailed(tail(self._log)) from None
 
     def keep_up_to_date(self) -> None:
         """Take what comes, and ask for the fragments that are due. Raises BenchFailed when one fails."""

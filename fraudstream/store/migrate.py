@@ -42,8 +42,7 @@ def migrate(engine: Engine, *, lock_timeout_s: int = 60) -> None:
     migrates for too long, or is a writer and stays it.
     """
     with engine.connect() as connection, database_lock(connection, "migrate", timeout_s=lock_timeout_s):
-        refuse_newer(connection)
-        if _present(connection) == _heads():
+        if _known_present(connection) == _heads():
             return
         with _in_every_writers_place(engine, connection):
             command.upgrade(_config(connection), "head")
@@ -93,22 +92,24 @@ def _config(connection: Connection) -> Config:
 
 def refuse_newer(connection: Connection) -> None:
     """For those who only use the tables: raises NewerDatabase where a newer version may have changed them."""
-    if unknown := _present(connection) - _known_revisions():
-        raise NewerDatabase(
-            f"the database is at revision {', '.join(sorted(unknown))}, which this version of fraudstream "
-            "does not know: install the newer version, or restore a dump from before the upgrade"
-        )
+    _known_present(connection)
 
 
 def require_current(connection: Connection) -> None:
     """For those who read what a migration fills: raises NewerDatabase, or OlderDatabase."""
-    refuse_newer(connection)
-    if _present(connection) != _heads():
+    if _known_present(connection) != _heads():
         raise OlderDatabase("the database's tables are not there yet, or are of an older version")
 
 
-def _present(connection: Connection) -> frozenset[str]:
-    return frozenset(MigrationContext.configure(connection).get_current_heads())
+def _known_present(connection: Connection) -> frozenset[str]:
+    """The revision that the database is at, none before its first one. Raises NewerDatabase."""
+    present = frozenset(MigrationContext.configure(connection).get_current_heads())
+    if unknown := present - _known_revisions():
+        raise NewerDatabase(
+            f"the database is at revision {', '.join(sorted(unknown))}, which this version of fraudstream "
+            "does not know: install the newer version, or restore a dump from before the upgrade"
+        )
+    return present
 
 
 @cache

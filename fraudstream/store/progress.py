@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Connection, Engine, func, select
 
 from fraudstream.store.tables import alerts, pipeline_totals
 
@@ -24,19 +24,21 @@ class Progress:
         return self.stored + self.duplicates + self.rejected
 
 
-_TOTALS = pipeline_totals.c
-
-
 def read_progress(engine: Engine, topic: str) -> Progress:
-    counts = select(_TOTALS.stored, _TOTALS.flagged, _TOTALS.duplicates, _TOTALS.rejected)
     with engine.connect() as connection:
-        row = connection.execute(counts.where(_TOTALS.topic == topic)).one_or_none()
+        totals = _totals(connection, topic)
         waiting_or_mailed = connection.scalar(select(func.count()).select_from(alerts)) or 0
-    return Progress(*row, alerts=waiting_or_mailed) if row else Progress(alerts=waiting_or_mailed)
+    return replace(totals, alerts=waiting_or_mailed)
 
 
 def read_accounted_for(engine: Engine, topic: str) -> int:
     """As Progress says it, at the price of one row: for those who ask again and again."""
-    accounted_for = _TOTALS.stored + _TOTALS.duplicates + _TOTALS.rejected
     with engine.connect() as connection:
-        return connection.scalar(select(accounted_for).where(_TOTALS.topic == topic)) or 0
+        return _totals(connection, topic).accounted_for
+
+
+def _totals(connection: Connection, topic: str) -> Progress:
+    columns = pipeline_totals.c
+    counts = select(columns.stored, columns.flagged, columns.duplicates, columns.rejected)
+    row = connection.execute(counts.where(columns.topic == topic)).one_or_none()
+    return Progress(*row) if row else Progress()
