@@ -15,7 +15,6 @@ from typing import Any
 
 import psutil
 from sqlalchemy import text
-from sqlalchemy.engine import make_url
 
 from benchmarks import phases, stages
 from benchmarks.errors import told_in_a_line
@@ -26,7 +25,6 @@ from benchmarks.watch import Memory, watch_memory
 from fraudstream.config import Settings, child_environment
 from fraudstream.stack.artifacts import KAFKA_VERSION
 from fraudstream.stack.java import find_java, java_version
-from fraudstream.store.engine import make_engine
 
 _PACKAGES = ("pyspark", "pyarrow", "numpy", "numba", "scikit-learn", "mysql-connector-python", "sqlalchemy")
 _RANDOM_IDS = ", random ids"
@@ -163,8 +161,7 @@ def run(sizes: Sizes, settings: Settings, say: Say, found: Findings) -> None:
 
 def _versions(pipeline: Pipeline, settings: Settings) -> dict[str, str]:
     """Those that differ from machine to machine with the same requirements."""
-    server = make_engine(make_url(pipeline.addresses.mysql).set(database=None), pooled=False)
-    with server.connect() as connection:
+    with pipeline.server.connect() as connection:
         database = str(connection.scalar(text("SELECT VERSION()")))
     java = java_version(find_java(child_environment(), settings.cache_dir))
     return {"database": database, "java": str(java)}

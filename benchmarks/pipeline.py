@@ -51,6 +51,8 @@ class Pipeline:
         self.stack = stack
         self.addresses = addresses
         self.folder = folder
+        # Of no database: for what makes one, or asks the server itself.
+        self.server = make_engine(make_url(addresses.mysql).set(database=None), pooled=False)
         self._jobs: list[psutil.Process] = []
         self._dashboards: list[psutil.Process] = []
 
@@ -58,11 +60,9 @@ class Pipeline:
     def site(self) -> Iterator[Site]:
         """An empty database with tables, and an empty topic; the database is dropped afterwards."""
         name = f"fraudstream_bench_{secrets.token_hex(4)}"
-        url = make_url(self.addresses.mysql)
-        server = make_engine(url.set(database=None), pooled=False)
-        with server.begin() as connection:
+        with self.server.begin() as connection:
             connection.execute(text(f"CREATE DATABASE {name} CHARACTER SET utf8mb4"))
-        database = url.set(database=name).render_as_string(hide_password=False)
+        database = make_url(self.addresses.mysql).set(database=name).render_as_string(hide_password=False)
         engine = make_engine(make_url(database))
         try:
             migrate(engine)
@@ -70,7 +70,7 @@ class Pipeline:
             yield Site(database, name, topic.topic_id, engine)
         finally:
             engine.dispose()
-            with server.begin() as connection:
+            with self.server.begin() as connection:
                 connection.execute(text(f"DROP DATABASE {name}"))
 
     @contextmanager

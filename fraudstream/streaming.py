@@ -66,7 +66,7 @@ from fraudstream.store.lookups import StoredHistories, StoredTransactions
 from fraudstream.store.migrate import NewerDatabase, migrate, refuse_newer
 from fraudstream.store.offsets import OffsetsMoved, StoredOffsets, move_offsets, read_offsets
 from fraudstream.store.status import State, set_status
-from fraudstream.store.writer import Writer, WriterLost, become_writer, in_the_writers_place
+from fraudstream.store.writer import Writer, WriterLost, become_writer, in_the_writers_place, this_process
 from fraudstream.uncommitted import Uncommitted
 
 log = logging.getLogger(__name__)
@@ -251,7 +251,7 @@ class Job:
             migrate(make_engine(self._config.database, pooled=False))  # a change of tables may take any time
             self.tables_ready.set()
             self._prepare()
-            holder = f"{socket.gethostname()}:{os.getpid()}:{uuid.uuid4().hex[:8]}"
+            holder = this_process(uuid.uuid4().hex[:8])
             writer = become_writer(self._engine, lock, holder=holder, stopped=self._stopped)
         if writer is None:
             return

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -18,7 +16,7 @@ from sqlalchemy import Connection, Engine, inspect, text
 
 from fraudstream.store.engine import make_engine
 from fraudstream.store.locks import database_lock, may_be_of
-from fraudstream.store.writer import Writer, become_writer
+from fraudstream.store.writer import Writer, become_writer, this_process
 
 _SCRIPTS = Path(__file__).with_name("migrations")
 _WRITER_TIMEOUT_S = 5.0
@@ -72,7 +70,7 @@ def _writer(engine: Engine, name: str) -> Writer:
     writer = become_writer(
         make_engine(engine.url, pooled=False),
         name,
-        holder=f"{socket.gethostname()}:{os.getpid()}:upgrade",
+        holder=this_process("upgrade"),
         stopped=lambda: time.monotonic() > gives_up,
     )
     if writer is None:

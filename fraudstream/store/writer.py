@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -147,8 +149,13 @@ def in_the_writers_place(engine: Engine, lock_name: str) -> Iterator[Connection]
         yield connection
 
 
+def this_process(token: str) -> str:
+    """What a writer is called: host:pid:token."""
+    return f"{socket.gethostname()}:{os.getpid()}:{token}"
+
+
 def live_writer(engine: Engine, lock_name: str) -> str | None:
-    """The holder (host:pid:token) of a lease that is not older than LEASE_S seconds, or None."""
+    """The holder (see `this_process`) of a lease that is not older than LEASE_S seconds, or None."""
     with engine.connect() as connection:
         return None if _expired(connection, lock_name) else _holder(connection, lock_name)
 
