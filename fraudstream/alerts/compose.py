@@ -28,6 +28,8 @@ from fraudstream.schema import TIME_FORMAT
 SENDER_NAME = "Fraud alerts"
 _LONGEST_NAME_IN_SUBJECT = 40
 _REPLACEMENT = "\ufffd"
+# RFC 5322, 2.1.1: characters of a line, without its end.
+_LONGEST_LINE = 998
 # Invisible, yet part of how emoji and several scripts are written.
 _JOINERS = frozenset("\u200c\u200d")
 # Controls, formats (among them those that turn the direction of text), surrogates, line separators.
@@ -102,10 +104,19 @@ def compose(
     message["Date"] = format_datetime(mail.created_at)
     message["Message-ID"] = mail.message_id
     message["Auto-Submitted"] = "auto-generated"
-    message.set_content(_templates().get_template("alert.txt").render(shown))
-    message.add_alternative(_templates().get_template("alert.html").render(shown), subtype="html")
+    plain = _templates().get_template("alert.txt").render(shown)
+    message.set_content(plain, cte=_transfer_encoding(plain))
+    html = _templates().get_template("alert.html").render(shown)
+    message.add_alternative(html, subtype="html", cte=_transfer_encoding(html))
     message.set_boundary(_boundary(mail.message_id))
     return message
+
+
+def _transfer_encoding(text: str) -> str | None:
+    """7bit for what may go as it is, as most mails may: encoding takes more time than all else. None leaves
+    the choice to the email package."""
+    as_it_is = text.isascii() and max(map(len, text.splitlines())) <= _LONGEST_LINE
+    return "7bit" if as_it_is else None
 
 
 def _boundary(message_id: str) -> str:
@@ -115,6 +126,8 @@ def _boundary(message_id: str) -> str:
 
 def harmless(text: str) -> str:
     """`text` on one line; each invisible character that acts on its surroundings becomes U+FFFD."""
+    if text.isprintable():  # no character of those categories is
+        return text
     return "".join(_REPLACEMENT if _acts_on_surroundings(character) else character for character in text)
 
 

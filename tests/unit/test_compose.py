@@ -284,6 +284,23 @@ def test_reasons_of_a_newer_version_are_shown_by_their_code():
     assert dict(page(message).rows)["Why"] == "NEW<b>"
 
 
+@pytest.mark.parametrize(
+    ("transaction", "encodings"),
+    [
+        (Flagged(), ["7bit", "7bit"]),
+        (Flagged(merchant="Café"), ["8bit", "quoted-printable"]),
+        (Flagged(reasons=f'[{{"code": "{"A_NEWER_CODE_" * 80}"}}]'), ["quoted-printable"] * 2),
+    ],
+    ids=["plain", "beyond ASCII", "longer than a line may be"],
+)
+def test_text_is_encoded_only_where_it_must_be(transaction: Flagged, encodings: list[str]):
+    message = composed(transaction)
+
+    assert [part["Content-Transfer-Encoding"] for part in message.iter_parts()] == encodings
+    assert max(map(len, message.as_bytes().splitlines())) <= 998
+    assert_harmless(transaction)
+
+
 def test_a_mail_about_nothing_is_refused():
     with pytest.raises(ValueError, match="0123abcd"):
         composed()
