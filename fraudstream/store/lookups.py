@@ -6,11 +6,12 @@ A look-up is sent to the executors with the task and connects there, once a proc
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import Column, Engine, Row, Select, select
+from sqlalchemy import Column, Connection, Engine, Row, Select, func, select
 from sqlalchemy.engine import URL
 
 from fraudstream.schema import FIELD_NAMES
@@ -30,8 +31,21 @@ class StoredTransactions:
     def __call__(self, ids: list[str]) -> dict[str, tuple[object, ...]]:
         """The seven stored values, in FIELD_NAMES' order, of those of `ids` that are stored."""
         query = select(*(clean_data.c[name] for name in FIELD_NAMES))
-        rows = _rows(self.url, query, clean_data.c.TransactionID, ids)
-        return {row.TransactionID: tuple(row) for row in rows}
+        key = clean_data.c.TransactionID
+        with _connected(self.url) as connection:
+            wanted = not_behind(ids, connection.scalar(select(func.max(key))))
+            return {row.TransactionID: tuple(row) for row in _rows(connection, query, key, wanted)}
+
+
+def not_behind(ids: Iterable[str], last: str | None) -> Iterator[str]:
+    """Of `ids` those that may be stored where `last` is the last stored one: not those that come behind it.
+
+    So ids that ascend need no look-up. The server compares code point by code point, as Python does, but
+    fills the shorter text up with spaces. Control characters come before these: an id with any is looked up.
+    """
+    if last is None:
+        return iter(())
+    return (each for each in ids if each <= last or not each.isprintable())
 
 
 @dataclass(frozen=True)
@@ -43,14 +57,22 @@ class StoredHistories:
     def __call__(self, users: list[str]) -> dict[str, bytes]:
         """The stored form (see fraudstream.history) of those of `users` that have a history."""
         query = select(user_history.c.UserID, user_history.c.history)
-        return {row.UserID: row.history for row in _rows(self.url, query, user_history.c.UserID, users)}
+        with _connected(self.url) as connection:
+            return {row.UserID: row.history for row in _rows(connection, query, user_history.c.UserID, users)}
 
 
-def _rows(url: URL, query: Select[Any], key: Column[Any], wanted: Iterable[str]) -> Iterator[Row[Any]]:
+def _rows(
+    connection: Connection, query: Select[Any], key: Column[Any], wanted: Iterable[str]
+) -> Iterator[Row[Any]]:
     unique = sorted(set(wanted))
+    for start in range(0, len(unique), _KEYS_PER_QUERY):
+        yield from connection.execute(query.where(key.in_(unique[start : start + _KEYS_PER_QUERY])))
+
+
+@contextmanager
+def _connected(url: URL) -> Iterator[Connection]:
     with telling_the_driver(), _engine(url).connect() as connection:
-        for start in range(0, len(unique), _KEYS_PER_QUERY):
-            yield from connection.execute(query.where(key.in_(unique[start : start + _KEYS_PER_QUERY])))
+        yield connection
 
 
 @lru_cache(maxsize=4)
