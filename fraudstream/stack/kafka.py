@@ -82,6 +82,7 @@ class Kafka:
             self.find_java(),
             _HEAP,
             "-XX:+UseG1GC",
+            "-XX:TieredStopAtLevel=1",  # one broker never earns back what the second compiler takes
             "-XX:+ExitOnOutOfMemoryError",
             "-Djava.awt.headless=true",
             f"-Dlog4j.configuration=file:{self.home / 'log4j.properties'}",
