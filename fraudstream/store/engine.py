@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from mysql.connector import HAVE_CEXT
+from mysql.connector.errors import ReadTimeoutError, WriteTimeoutError
 from sqlalchemy import Engine, create_engine, event
 from sqlalchemy.engine import URL, ExceptionContext
 from sqlalchemy.exc import DBAPIError, OperationalError
@@ -76,9 +77,20 @@ def make_engine(
         with dbapi_connection.cursor() as cursor:
             cursor.execute(_SESSION)
 
-    if not pure_python:
+    if pure_python:
+        _use_no_connection_that_was_given_up(engine)
+    else:
         _make_known_what_commit_and_rollback_raise(engine)
     return engine
+
+
+def _use_no_connection_that_was_given_up(engine: Engine) -> None:
+    """The answer may still come, and the driver in Python would take it for that to the next statement."""
+
+    @event.listens_for(engine, "handle_error")
+    def _given_up(context: ExceptionContext) -> None:
+        if isinstance(context.original_exception, (ReadTimeoutError, WriteTimeoutError)):
+            context.is_disconnect = True
 
 
 def _make_known_what_commit_and_rollback_raise(engine: Engine) -> None:

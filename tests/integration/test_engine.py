@@ -12,8 +12,9 @@ from sqlalchemy.exc import DBAPIError
 from fraudstream.store.engine import make_engine
 
 
-def test_a_server_that_says_nothing_for_too_long_is_given_up(database: str) -> None:
-    engine = make_engine(make_url(database), pooled=False, answer_within_s=1)
+@pytest.mark.parametrize("pure_python", [False, True])
+def test_a_server_that_says_nothing_for_too_long_is_given_up(database: str, *, pure_python: bool) -> None:
+    engine = make_engine(make_url(database), pooled=False, answer_within_s=1, pure_python=pure_python)
     with engine.connect() as connection:
         connection.execute(text("SELECT SLEEP(0.5)"))
         began = time.monotonic()
@@ -21,6 +22,24 @@ def test_a_server_that_says_nothing_for_too_long_is_given_up(database: str) -> N
             connection.execute(text("SELECT SLEEP(30)"))
         assert time.monotonic() - began < 10
         assert lost.value.connection_invalidated
+
+
+@pytest.mark.parametrize("pure_python", [False, True])
+@pytest.mark.parametrize(
+    "late",
+    ["SELECT SLEEP(3)", "SELECT REPEAT('x', 100000) UNION ALL SELECT SLEEP(3)"],
+    ids=["the answer", "its second row"],
+)
+def test_what_comes_too_late_is_no_answer_to_the_next_statement(
+    database: str, late: str, *, pure_python: bool
+) -> None:
+    engine = make_engine(make_url(database), answer_within_s=1, pure_python=pure_python)
+    with pytest.raises(DBAPIError) as lost, engine.connect() as connection:
+        connection.execute(text(late)).all()
+    assert lost.value.connection_invalidated
+    for number in range(3):
+        with engine.connect() as connection:
+            assert connection.scalar(text(f"SELECT {number}")) == number
 
 
 def test_a_statement_may_take_any_time_where_nobody_says_how_long(database: str) -> None:
