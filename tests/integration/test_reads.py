@@ -16,9 +16,17 @@ from fraudstream.periods import DAY, HOUR, Period
 from fraudstream.store.migrate import migrate
 from fraudstream.store.reads import detection
 from fraudstream.store.reads import overview as reads
+from fraudstream.store.reads import snapshot as snapshots
 from fraudstream.store.reads.overview import Counted, Filter, Overview, read_overview
 from fraudstream.store.reads.pipeline import pipeline
-from fraudstream.store.reads.snapshot import AccessRefused, DatabaseAway, TablesMissing, open_engine, snapshot
+from fraudstream.store.reads.snapshot import (
+    AccessRefused,
+    DatabaseAway,
+    DatabaseSlow,
+    TablesMissing,
+    open_engine,
+    snapshot,
+)
 from fraudstream.store.reads.timing import read_times_ms
 from tests.support.ports import free_port
 from tests.support.transactions import Judged, random_transactions, store
@@ -305,6 +313,21 @@ def test_a_server_that_is_away_is_named_with_its_address():
     with pytest.raises(DatabaseAway, match=f"127.0.0.1:{closed_port}.*MYSQL_URL") as caught:
         read_overview(open_engine(url), "all", Filter())
     assert "top-secret" not in str(caught.value)
+
+
+def test_a_server_that_owes_an_answer_is_given_up_and_asked_anew(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(snapshots, "_ANSWER_TIMEOUT_S", 1)
+    impatient = open_engine(engine.url)
+    with (
+        pytest.raises(DatabaseSlow, match=f":{engine.url.port} owes an answer for 1 seconds"),
+        snapshot(impatient) as connection,
+    ):
+        # The first row fills the server's buffer and comes; the next does not.
+        connection.execute(text("SELECT REPEAT('x', 100000) UNION ALL SELECT SLEEP(30)")).all()
+
+    assert read_overview(impatient, "all", Filter()).counted is None
 
 
 def test_a_refused_account_is_named_without_its_password(database):

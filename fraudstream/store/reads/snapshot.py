@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from mysql.connector.errors import ReadTimeoutError
 from sqlalchemy import Connection, Engine, event
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import DBAPIError
@@ -27,6 +28,12 @@ class DatabaseAway(DatabaseProblem):
     """The server does not answer."""
 
     title = "The database is away"
+
+
+class DatabaseSlow(DatabaseProblem):
+    """The server has taken a question and owes the answer for too long."""
+
+    title = "The database takes too long"
 
 
 class AccessRefused(DatabaseProblem):
@@ -132,6 +139,11 @@ def _problem(error: DBAPIError, url: URL) -> Exception:
         )
     if number in MISSING:
         return TablesMissing(_missing(url))
+    if isinstance(error.orig, ReadTimeoutError):
+        return DatabaseSlow(
+            f"The database at {server} owes an answer for {_ANSWER_TIMEOUT_S} seconds. It is overloaded, or "
+            "has stopped: look at its load and its log."
+        )
     if number in _NO_SERVER or error.connection_invalidated:
         return DatabaseAway(
             f"The database at {server} does not answer. Start it, or correct MYSQL_URL if it is elsewhere."
