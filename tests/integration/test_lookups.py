@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from decimal import Decimal
 
-import pyarrow as pa
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import Engine, delete, event, insert
+from sqlalchemy import Engine, delete, event
 
-from fraudstream.store.bulk import insert_rows
 from fraudstream.store.lookups import StoredTransactions, not_behind
 from fraudstream.store.tables import clean_data
+from tests.support.transactions import Judged, store
 
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
+TIME = datetime.fromisoformat("2026-01-01")
 # What the order of texts depends on: spaces and what comes before them, bytes of several lengths.
 TRICKY = "\0\t\x1f !~\x7f\x80\xa0\u00e9\u200d\ufffd\U00010000\U0001f600aAzZ09"
 ID = (
@@ -24,15 +23,10 @@ ID = (
 )
 
 
-def store(engine: Engine, ids: set[str]) -> None:
-    row = {
-        "UserID": "u", "Amount": Decimal("1.00"), "Time": NOW.replace(tzinfo=None), "Is_Fraud": "NO",
-        "score": 0.5, "topic_id": "t", "partition_id": 0, "offset": 0, "kafka_time": NOW, "processed_at": NOW,
-    }  # fmt: skip
+def store_only(engine: Engine, ids: set[str]) -> None:
     with engine.begin() as connection:
         connection.execute(delete(clean_data))
-        rows = pa.Table.from_pylist([{"TransactionID": each, **row} for each in ids])
-        insert_rows(connection, insert(clean_data), rows)
+    store(engine, [Judged(each, "u", Decimal(1), TIME) for each in ids])
 
 
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -41,7 +35,7 @@ def store(engine: Engine, ids: set[str]) -> None:
 @example({"T\x1fa"}, {"T"})
 @example({"\uffff"}, {"\U00010000"})
 def test_exactly_what_is_stored_is_found(engine: Engine, stored: set[str], others: set[str]) -> None:
-    store(engine, stored)
+    store_only(engine, stored)
 
     found = StoredTransactions(engine.url)([*stored, *others])
 
@@ -49,7 +43,7 @@ def test_exactly_what_is_stored_is_found(engine: Engine, stored: set[str], other
 
 
 def test_ids_that_ascend_are_not_looked_up(engine: Engine) -> None:
-    store(engine, {"T0001", "T0002"})
+    store_only(engine, {"T0001", "T0002"})
     asked: list[str] = []
 
     @event.listens_for(Engine, "before_cursor_execute")
@@ -69,7 +63,7 @@ def test_ids_that_ascend_are_not_looked_up(engine: Engine) -> None:
 
 
 def test_in_an_empty_table_nothing_is_looked_up(engine: Engine) -> None:
-    store(engine, set())
+    store_only(engine, set())
 
     assert list(not_behind(["T1"], None)) == []
     assert StoredTransactions(engine.url)(["T1"]) == {}
