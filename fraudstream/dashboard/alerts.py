@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
+from time import monotonic
 from typing import Any
 
 import pandas as pd
@@ -27,7 +28,9 @@ from fraudstream.views import queue as views
 ANY_REASON = "Any reason"
 ANY_STATE = "All"
 TABLE_PX = 560
-_OPENED, _PAGES, _CHOSEN, _IDS, _TABLE, _ASKED, _CODES = (
+# How long a request from before a key may be on its way, at most; see _choose_row.
+ECHO_S = 2.0
+_OPENED, _PAGES, _CHOSEN, _IDS, _TABLE, _ASKED, _CODES, _LEFT = (
     "queue_opened_at",
     "queue_pages",
     "queue_chosen",
@@ -35,6 +38,7 @@ _OPENED, _PAGES, _CHOSEN, _IDS, _TABLE, _ASKED, _CODES = (
     "queue_table",
     "queue_asked",
     "queue_codes",
+    "queue_rows_left",
 )
 
 
@@ -263,6 +267,7 @@ def _columns() -> dict[str, Any]:
 
 def _open_queue() -> None:
     """From the newest alert on, as of now."""
+    _leave_row()
     for key in (_OPENED, _PAGES, _CHOSEN, _IDS):
         st.session_state.pop(key, None)
 
@@ -273,18 +278,22 @@ def _pages() -> list[Place | None]:
 
 def _page_on(place: Place) -> None:
     st.session_state[_PAGES] = [*_pages(), place]
-    st.session_state[_CHOSEN] = None
+    _choose(None)
 
 
 def _page_back() -> None:
     st.session_state[_PAGES] = _pages()[:-1] or [None]
-    st.session_state[_CHOSEN] = None
+    _choose(None)
 
 
 def _choose_row() -> None:
-    """By the ids of the table as it was sent: the rows may have changed since."""
+    """A click on a row; by the ids of the table as it was sent: the rows may have changed since.
+
+    With each request, those of the timer too, a browser says which row it shows as chosen; on its way before
+    the answer to a key, that is the row which the key has left. It must not take the choice back.
+    """
     rows, ids = st.session_state[_TABLE]["selection"]["rows"], st.session_state.get(_IDS, [])
-    if rows and rows[0] < len(ids):
+    if rows and rows[0] < len(ids) and monotonic() - _left().get(rows[0], -ECHO_S) >= ECHO_S:
         st.session_state[_CHOSEN] = ids[rows[0]]
 
 
@@ -293,11 +302,25 @@ def _step(by: int) -> None:
     if not ids:
         return
     at = ids.index(chosen) + by if chosen in ids else 0
-    st.session_state[_CHOSEN] = ids[min(max(at, 0), len(ids) - 1)]
+    _choose(ids[min(max(at, 0), len(ids) - 1)])
 
 
-def _choose(transaction_id: str) -> None:
+def _choose(transaction_id: str | None) -> None:
+    """By a key or a button; None: the first one of the page."""
+    if transaction_id != st.session_state.get(_CHOSEN):
+        _leave_row()
     st.session_state[_CHOSEN] = transaction_id
+
+
+def _leave_row() -> None:
+    ids, chosen = st.session_state.get(_IDS, []), st.session_state.get(_CHOSEN)
+    if chosen in ids:
+        _left()[ids.index(chosen)] = monotonic()
+
+
+def _left() -> dict[int, float]:
+    """When a key or a button last led away from a row of the table; monotonic seconds."""
+    return st.session_state.setdefault(_LEFT, {})
 
 
 def _choose_next(decided: str) -> None:

@@ -115,7 +115,8 @@ def _show_buttons(
         for outcome, label, key in _DECISIONS:
             st.button(
                 label,
-                key=f"decide_{outcome}",
+                # A press counts for the transaction that it was seen with, or, where that has left, for none.
+                key=f"decide {outcome} {transaction_id}",
                 shortcut=key,
                 disabled=disabled,
                 on_click=decide,

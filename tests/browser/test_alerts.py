@@ -13,10 +13,12 @@ from pathlib import Path
 
 import orjson
 import pytest
-from playwright.sync_api import Browser, Locator, Page, expect
+from playwright.sync_api import Browser, Locator, Page, WebSocketRoute, expect
 from sqlalchemy import Engine, delete, text
 from sqlalchemy.engine import make_url
+from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 
+from fraudstream.dashboard.alerts import ECHO_S
 from fraudstream.store.migrate import migrate
 from fraudstream.store.reads.queue import SEARCHED
 from fraudstream.store.reads.snapshot import open_engine
@@ -29,11 +31,11 @@ from tests.support.browsing import (
     expect_no_wider_than_the_screen,
 )
 from tests.support.transactions import Judged, store
+from tests.support.waiting import wait_until
 
 NOON = datetime.fromisoformat("2026-03-01 12:00:00")
 TRAVEL = {"code": "IMPOSSIBLE_TRAVEL", "km": 500.0, "kmh": 2000.0, "limit": 900.0, "ratio": 4.5}
 HIGH = {"code": "AMOUNT_OVER_2000", "amount": 2500.0, "limit": 2000.0}
-HEAD_PX, ROW_PX = 35, 35
 # The first page of a process, on a machine that is busy with other tests.
 FIRST_PAGE_MS = 60_000
 HOSTILE = (
@@ -57,6 +59,9 @@ class Queue:
     def open(self, address: str, query: str = "", *, name: str | None = "Mona") -> None:
         self.page.goto(f"{address}/alerts{query}")
         expect(self.page.get_by_role("heading", name="Alerts")).to_be_visible(timeout=FIRST_PAGE_MS)
+        # A browser fetches each kind of widget when it first meets one; until then the page moves.
+        expect(self.page.get_by_role("combobox", name="Reason")).to_be_visible()
+        expect(self.page.get_by_role("searchbox", name="Search")).to_be_visible()
         if name is not None:
             self.introduce(name)
 
@@ -83,6 +88,44 @@ class Queue:
 
     def expect_told(self, words: str) -> None:
         expect(self.page.locator(".st-key-told")).to_contain_text(words)
+
+
+class SlowLine:
+    """A page's line from the server: what comes while it is held arrives when it is let go."""
+
+    def __init__(self, page: Page) -> None:
+        self._page = page
+        self._held: list[bytes | str] | None = None
+        page.route_web_socket(re.compile(r"/_stcore/stream"), self._connect)
+
+    def hold(self) -> None:
+        self._held = []
+
+    def let_go(self) -> None:
+        held, self._held = self._held or [], None
+        for message in held:
+            self._to_page.send(message)
+
+    def wait_for_answers(self, number: int) -> None:
+        """Wait until the server has done what it was asked, so many times since the line is held."""
+
+        def answered() -> bool:
+            self._page.wait_for_timeout(20)  # messages arrive meanwhile
+            kinds = [ForwardMsg.FromString(each).WhichOneof("type") for each in self._held or []]  # type: ignore[arg-type]
+            return kinds.count("script_finished") >= number
+
+        wait_until(answered, timeout=20, describe=f"{number} answers of the server")
+
+    def _connect(self, to_page: WebSocketRoute) -> None:
+        self._to_page, to_server = to_page, to_page.connect_to_server()
+        to_page.on_message(to_server.send)
+        to_server.on_message(self._pass_on)
+
+    def _pass_on(self, message: bytes | str) -> None:
+        if self._held is None:
+            self._to_page.send(message)
+        else:
+            self._held.append(message)
 
 
 @dataclass(frozen=True)
@@ -192,6 +235,42 @@ def test_the_queue_is_reviewed_by_keys_and_a_review_is_undone(
     dashboard.expect_column("queue", "Transaction", [f"A{number}" for number in range(8, -1, -1)])
 
 
+def test_a_request_on_its_way_takes_no_choice_back(
+    filled: Filled, queue: Queue, dashboard: Dashboard
+) -> None:
+    """It says which row the page shows, and that is the one before the key, as long as no answer has come."""
+    line = SlowLine(queue.page)
+    queue.open(filled.address, name=None)
+    queue.expect_chosen("A8")
+    queue.press("j")
+    queue.expect_chosen("A7")
+    line.hold()
+    queue.press("j")
+    queue.page.get_by_role("button", name="Refresh").click()
+    line.wait_for_answers(2)
+    line.let_go()
+    queue.expect_chosen("A6")
+    queue.page.wait_for_timeout(ECHO_S * 1000)
+    dashboard.select_row("queue", 1)  # no request from before the key is on its way any more
+    queue.expect_chosen("A7")
+
+
+def test_a_decision_is_about_the_alert_that_was_seen(filled: Filled, queue: Queue) -> None:
+    line = SlowLine(queue.page)
+    queue.open(filled.address)
+    queue.expect_chosen("A8")
+    line.hold()
+    queue.press("j")
+    line.wait_for_answers(1)
+    queue.press("f")  # A8 is seen still, A7 is chosen
+    line.wait_for_answers(2)
+    line.let_go()
+    queue.expect_chosen("A7")
+    assert filled.word("A7") is None
+    queue.press("f")
+    queue.expect_told("Confirmed fraud: A7")
+
+
 def test_the_second_of_two_analysts_is_told_who_was_first(
     filled: Filled, queue: Queue, second: Queue
 ) -> None:
@@ -284,11 +363,9 @@ def test_long_queues_have_pages_and_a_click_on_a_row_chooses_it(
     expect(queue.page.get_by_text("50 alerts, newest first")).to_be_visible()
     queue.page.get_by_role("button", name="Older").click()
     expect(queue.page.get_by_text("19 alerts, newest first")).to_be_visible()
-    assert dashboard.column("queue", "Transaction")[:2] == ["B9", "B8"]
+    dashboard.expect_column_begins("queue", "Transaction", ["B9", "B8"])
     queue.expect_chosen("B9")
-    grid = queue.page.locator(".st-key-queue").get_by_test_id("stDataFrame").bounding_box()
-    assert grid is not None
-    queue.page.mouse.click(grid["x"] + 16, grid["y"] + HEAD_PX + 3.5 * ROW_PX)  # the box of the fourth row
+    dashboard.select_row("queue", 3)
     queue.expect_chosen("B6")
     queue.page.get_by_role("button", name="Newer", exact=True).click()
     queue.expect_chosen("B59")

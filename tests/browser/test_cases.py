@@ -155,8 +155,8 @@ def test_what_is_new_of_places_devices_and_merchants_comes_first(
 ) -> None:
     filled.open(page, "/transaction?id=older")
     dashboard.expect_column("habits_Location", "Location", ["Aswan", "Cairo"])
-    assert dashboard.column("habits_Location", "Here") == ["new", ""]
-    assert dashboard.column("habits_Device", "Times") == ["0", "25"]
+    dashboard.expect_column("habits_Location", "Here", ["new", ""])
+    dashboard.expect_column("habits_Device", "Times", ["0", "25"])
 
 
 def test_a_score_is_explained_only_by_the_model_that_gave_it(filled: Filled, page: Page) -> None:
@@ -208,7 +208,7 @@ def test_a_user_has_habits_alerts_and_a_way_to_each_transaction(
     expect(dashboard.kpi("Last 30 days")).to_have_text("30")
     expect(dashboard.kpi("Confirmed, 30 days")).to_have_text("1")
     dashboard.expect_column("user_alerts", "Transaction", ["odd", "older"])
-    assert dashboard.column("user_alerts", "Outcome") == ["New", "Confirmed fraud"]
+    dashboard.expect_column("user_alerts", "Outcome", ["New", "Confirmed fraud"])
     grid = page.locator(".st-key-user_alerts").bounding_box()
     assert grid is not None
     page.mouse.click(grid["x"] + 200, grid["y"] + 35 + 52)  # the second row
@@ -242,9 +242,9 @@ def test_rules_and_model_say_how_good_the_flags_are(filled: Filled, page: Page, 
     expect(dashboard.kpi("With an outcome")).to_have_text("2 (50.0%)")
     expect(dashboard.kpi("Precision")).to_have_text("50.0%")
     dashboard.expect_column("reasons", "Reason", ["Model", "High amount"])
-    assert dashboard.column("reasons", "Flags") == ["3", "1"]
-    assert dashboard.column("reasons", "Confirmed") == ["1", "0"]
-    assert dashboard.column("reasons", "Precision") == ["50.0% (9% to 91%)", "–"]
+    dashboard.expect_column("reasons", "Flags", ["3", "1"])
+    dashboard.expect_column("reasons", "Confirmed", ["1", "0"])
+    dashboard.expect_column("reasons", "Precision", ["50.0% (9% to 91%)", "–"])
     expect(page.get_by_text(f"Version {about.version}")).to_be_visible(timeout=WITHIN_A_MODEL_MS)
     expect(page.get_by_text(f"Flags a score of {about.threshold:.4f} and more")).to_be_visible()
     expect(page.get_by_text("Population stability index")).to_be_visible()

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -196,17 +196,26 @@ class Dashboard:
 
     def expect_column(self, heading: str, name: str, cells: list[str]) -> None:
         """Wait until the column shows exactly these cells: a table is drawn a moment after the totals."""
+        self._expect_cells(heading, name, lambda seen: seen == cells, f"are {cells}")
+
+    def expect_column_begins(self, heading: str, name: str, cells: list[str]) -> None:
+        """Wait until the column shows these cells first, where more are in view below them."""
+        self._expect_cells(heading, name, lambda seen: seen[: len(cells)] == cells, f"begin with {cells}")
+
+    def _expect_cells(
+        self, heading: str, name: str, are_right: Callable[[list[str]], bool], what: str
+    ) -> None:
         seen: list[str] = []
 
         def shows_them() -> bool:
             columns = self.columns(heading)
             seen[:] = columns.get(name, [f"no such column: {list(columns)}"])
-            return seen == cells
+            return are_right(seen)
 
         wait_until(
             shows_them,
             timeout=WITHIN_A_REFRESH_MS / 1000,
-            describe=lambda: f"{heading}.{name} is {cells}, not {seen}",
+            describe=lambda: f"the cells of {heading}.{name} {what}; they are {seen}",
         )
 
     def bar_labels(self, chart: str) -> list[str]:
