@@ -1,7 +1,10 @@
 """A user's recent events: what the features look back on, and its stored form.
 
 The stored form of one user is a header (version, event count, `dropped_from`, `dropped_until`) and the
-events as packed little-endian records, oldest first. It is written and read as a whole.
+events as packed little-endian records, oldest first. It is written and read as a whole. In version 2 the
+header has the first event's time and a checksum, too, and the events, narrower, are compressed: with many
+users, histories are most of what a batch reads and writes. Version 1 has them as they are. It is written
+where they do not fit the narrower records, or there are none, and read wherever it is found.
 """
 
 from __future__ import annotations
@@ -10,7 +13,8 @@ import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
+from zlib import crc32
 
 import numpy as np
 import pyarrow as pa
@@ -29,10 +33,18 @@ KEPT_EVENTS = 500
 
 Code = TypeVar("Code", np.uint32, np.uint64)
 
-_VERSION = 1
+_PLAIN, _COMPACT = 1, 2
+# Seconds after the history's first event. Equal names lie side by side in an order that compresses well.
+_NARROW = np.dtype(
+    [("location", "<u4"), ("device", "<u4"), ("merchant", "<u4"), ("cents", "<u4"), ("after_s", "<u4")]
+)
+_CODEC = pa.Codec("lz4_raw")
+_LARGEST_BYTES = 2**24  # of the column, and so of a plain history; what claims more is damaged
 _HEADER = struct.Struct("<BIqq")
+_FIRST, _CHECKSUM = struct.Struct("<q"), struct.Struct("<I")
+_CHECKSUM_AT = _HEADER.size + _FIRST.size
+_RECORDS_AT = _CHECKSUM_AT + _CHECKSUM.size
 _NOTHING_DROPPED = int(np.iinfo(np.int64).min)
-_NEVER_SEEN = ((0, _NOTHING_DROPPED, _NOTHING_DROPPED), b"")
 
 
 class HistoryError(Exception):
@@ -51,6 +63,20 @@ class Events:
     starts: NDArray[np.int64]
     dropped_from: NDArray[np.int64]
     dropped_until: NDArray[np.int64]
+
+
+class _Opened(NamedTuple):
+    """One user's history; `body` has as many records as `events` says, narrow ones where it was compact."""
+
+    events: int
+    dropped_from: int
+    dropped_until: int
+    first_s: int
+    is_compact: bool
+    body: bytes
+
+
+_NEVER_SEEN = _Opened(0, _NOTHING_DROPPED, _NOTHING_DROPPED, 0, False, b"")
 
 
 def name_codes(names: pa.ChunkedArray) -> NDArray[np.uint32]:
@@ -95,30 +121,67 @@ def decode(users: Sequence[str], stored: Mapping[str, bytes]) -> Events:
 
     Raises HistoryError when a history is of another version, or is no history.
     """
-    opened = [_opened(user, stored[user]) if user in stored else _NEVER_SEEN for user in users]
-    counts, dropped_from, dropped_until = (
-        np.array([header[part] for header, _ in opened], dtype=np.int64) for part in range(3)
+    opened = [_open(user, stored[user]) if user in stored else _NEVER_SEEN for user in users]
+    counts, dropped_from, dropped_until, first_s = (
+        np.array([each[part] for each in opened], dtype=np.int64) for part in range(4)
     )
     starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(counts)])
-    events = np.frombuffer(b"".join(body for _, body in opened), EVENT)
+    is_compact = np.array([each.is_compact for each in opened], dtype=bool)
+    events = np.empty(starts[-1], EVENT)
+    in_compact = np.repeat(is_compact, counts)
+    narrow = np.frombuffer(b"".join(each.body for each in opened if each.is_compact), _NARROW)
+    events[in_compact] = _widened(narrow, np.repeat(first_s[is_compact], counts[is_compact]))
+    plain = b"".join(each.body for each in opened if not each.is_compact)
+    events[~in_compact] = np.frombuffer(plain, EVENT)
     _check(users, events, starts)
+    events.flags.writeable = False
     return Events(events, starts, dropped_from, dropped_until)
 
 
-def _opened(user: str, stored: bytes) -> tuple[tuple[int, int, int], bytes]:
-    """(event count, `dropped_from`, `dropped_until`) and the packed events."""
-    if stored and stored[0] != _VERSION:
+def _open(user: str, stored: bytes) -> _Opened:
+    if stored and stored[0] not in (_PLAIN, _COMPACT):
         raise HistoryError(
-            f"the history of user {user!r} is of version {stored[0]}, and this fraudstream reads version "
-            f"{_VERSION}: run the fraudstream that wrote it"
+            f"the history of user {user!r} is of version {stored[0]}, and this fraudstream reads versions "
+            f"{_PLAIN} and {_COMPACT}: run the fraudstream that wrote it"
         )
     if len(stored) < _HEADER.size:
         raise _damaged(user, f"it has {len(stored)} bytes, fewer than any history")
-    _, count, dropped_from, dropped_until = _HEADER.unpack_from(stored)
+    version, count, dropped_from, dropped_until = _HEADER.unpack_from(stored)
+    if version == _COMPACT:
+        first_s, body = _decompressed(user, count, stored)
+        return _Opened(count, dropped_from, dropped_until, first_s, True, body)
     size = _HEADER.size + count * EVENT.itemsize
     if len(stored) != size:
         raise _damaged(user, f"it has {len(stored)} bytes, and {count} events take {size}")
-    return (count, dropped_from, dropped_until), stored[_HEADER.size :]
+    return _Opened(count, dropped_from, dropped_until, 0, False, stored[_HEADER.size :])
+
+
+def _decompressed(user: str, count: int, stored: bytes) -> tuple[int, bytes]:
+    """(time of the first event, narrow records)"""
+    problem = f"its {len(stored)} bytes do not hold {count} events"
+    size = count * _NARROW.itemsize
+    if len(stored) < _RECORDS_AT or not 0 < size <= _LARGEST_BYTES:
+        raise _damaged(user, problem)
+    try:
+        records: bytes = _CODEC.decompress(stored[_RECORDS_AT:], size, asbytes=True)
+    except OSError as error:
+        raise _damaged(user, problem) from error
+    # The codec is silent about what is missing.
+    if _CHECKSUM.unpack_from(stored, _CHECKSUM_AT) != (_checksum(stored[:_CHECKSUM_AT], records),):
+        raise _damaged(user, problem)
+    return _FIRST.unpack_from(stored, _HEADER.size)[0], records
+
+
+def _checksum(head: bytes, records: bytes | memoryview) -> int:
+    return crc32(records, crc32(head))
+
+
+def _widened(narrow: NDArray[np.void], first_s: NDArray[np.int64]) -> NDArray[np.void]:
+    events = np.empty(len(narrow), EVENT)
+    for name in ("cents", "location", "device", "merchant"):
+        events[name] = narrow[name]
+    events["time_s"] = first_s + narrow["after_s"]
+    return events
 
 
 def _check(users: Sequence[str], events: NDArray[np.void], starts: NDArray[np.int64]) -> None:
@@ -144,13 +207,46 @@ def _damaged(user: str, problem: str) -> HistoryError:
 
 def encode(histories: Events) -> list[bytes]:
     """The stored form of each user's history; `decode` gives back the same."""
-    body, size = memoryview(histories.events.tobytes()), EVENT.itemsize
+    narrow, first_s, is_compact = _narrowed(histories)
+    wide_bytes, narrow_bytes = memoryview(histories.events.tobytes()), memoryview(narrow.tobytes())
     starts = histories.starts.tolist()
     dropped = zip(histories.dropped_from.tolist(), histories.dropped_until.tolist(), strict=True)
     return [
-        _HEADER.pack(_VERSION, end - start, *span) + body[start * size : end * size]
-        for start, end, span in zip(starts[:-1], starts[1:], dropped, strict=True)
+        _compact(end - start, span, first, narrow_bytes[start * _NARROW.itemsize : end * _NARROW.itemsize])
+        if compact
+        else _plain(end - start, span, wide_bytes[start * EVENT.itemsize : end * EVENT.itemsize])
+        for start, end, span, first, compact in zip(
+            starts[:-1], starts[1:], dropped, first_s.tolist(), is_compact.tolist(), strict=True
+        )
     ]
+
+
+def _plain(count: int, dropped: tuple[int, int], events: memoryview) -> bytes:
+    return _HEADER.pack(_PLAIN, count, *dropped) + events
+
+
+def _compact(count: int, dropped: tuple[int, int], first_s: int, narrow: memoryview) -> bytes:
+    head = _HEADER.pack(_COMPACT, count, *dropped) + _FIRST.pack(first_s)
+    return head + _CHECKSUM.pack(_checksum(head, narrow)) + _CODEC.compress(narrow, asbytes=True)
+
+
+def _narrowed(histories: Events) -> tuple[NDArray[np.void], NDArray[np.int64], NDArray[np.bool_]]:
+    """All events as narrow records; of each user, the time of the first event, and whether there is one and
+    the records hold them all: where not, they are nonsense."""
+    events, counts = histories.events, np.diff(histories.starts)
+    begins = histories.starts[:-1][counts > 0]
+    first_s, fits = np.zeros(len(counts), np.int64), counts > 0
+    first_s[fits] = events["time_s"][begins]
+    # Unsigned: what is below zero does not fit either.
+    after_s = (events["time_s"] - np.repeat(first_s, counts)).astype(np.uint64)
+    cents = events["cents"].astype(np.uint64)
+    narrow = np.empty(len(events), _NARROW)
+    for name in ("location", "device", "merchant"):
+        narrow[name] = events[name]
+    narrow["cents"], narrow["after_s"] = cents, after_s
+    if len(begins):
+        fits[fits] = np.maximum.reduceat(np.maximum(after_s, cents), begins) <= np.iinfo(np.uint32).max
+    return narrow, first_s, fits
 
 
 def events_of(transactions: pa.Table) -> NDArray[np.void]:
