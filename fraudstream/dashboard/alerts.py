@@ -28,9 +28,9 @@ from fraudstream.views import queue as views
 ANY_REASON = "Any reason"
 ANY_STATE = "All"
 TABLE_PX = 560
-# How long a request from before a key may be on its way, at most; see _choose_row.
+# How long after an answer a request from before it may still come, at most; see _choose_row.
 ECHO_S = 2.0
-_OPENED, _PAGES, _CHOSEN, _IDS, _TABLE, _ASKED, _CODES, _LEFT = (
+_OPENED, _PAGES, _CHOSEN, _IDS, _TABLE, _ASKED, _CODES, _MARKED, _LEFT = (
     "queue_opened_at",
     "queue_pages",
     "queue_chosen",
@@ -38,6 +38,7 @@ _OPENED, _PAGES, _CHOSEN, _IDS, _TABLE, _ASKED, _CODES, _LEFT = (
     "queue_table",
     "queue_asked",
     "queue_codes",
+    "queue_row_marked",
     "queue_rows_left",
 )
 
@@ -185,7 +186,7 @@ def _show_queue(wanted: Wanted, shown: Shown) -> None:
         st.text(f"{len(rows):,} alerts, newest first; times in {settings.tz}", width="content")
         _show_export(wanted)
     ids, chosen = rows["TransactionID"].tolist(), st.session_state[_CHOSEN]
-    st.session_state[_TABLE] = {"selection": {"rows": [ids.index(chosen)] if chosen in ids else []}}
+    _mark(ids.index(chosen) if chosen in ids else None)
     st.dataframe(
         views.queue_table(rows),
         key=_TABLE,
@@ -267,7 +268,6 @@ def _columns() -> dict[str, Any]:
 
 def _open_queue() -> None:
     """From the newest alert on, as of now."""
-    _leave_row()
     for key in (_OPENED, _PAGES, _CHOSEN, _IDS):
         st.session_state.pop(key, None)
 
@@ -278,23 +278,41 @@ def _pages() -> list[Place | None]:
 
 def _page_on(place: Place) -> None:
     st.session_state[_PAGES] = [*_pages(), place]
-    _choose(None)
+    st.session_state[_CHOSEN] = None
 
 
 def _page_back() -> None:
     st.session_state[_PAGES] = _pages()[:-1] or [None]
-    _choose(None)
+    st.session_state[_CHOSEN] = None
+
+
+def _mark(row: int | None) -> None:
+    """Have the table show this row as the chosen one."""
+    before = st.session_state.get(_MARKED)
+    if before is not None and before != row:
+        _left()[before] = monotonic()
+    st.session_state[_MARKED] = row
+    st.session_state[_TABLE] = {"selection": {"rows": [] if row is None else [row]}}
+
+
+def _left() -> dict[int, float]:
+    """When the table was last told to show another row than this one; monotonic seconds."""
+    return st.session_state.setdefault(_LEFT, {})
 
 
 def _choose_row() -> None:
     """A click on a row; by the ids of the table as it was sent: the rows may have changed since.
 
-    With each request, those of the timer too, a browser says which row it shows as chosen; on its way before
-    the answer to a key, that is the row which the key has left. It must not take the choice back.
+    With each request, those of the timer too, a browser says which row it shows as chosen. As long as it has
+    not got the last answer, that is a row which a key has left, or which stands elsewhere now: no click, and
+    it must not take the choice back. So a click on such a row counts only ECHO_S after the answer.
     """
     rows, ids = st.session_state[_TABLE]["selection"]["rows"], st.session_state.get(_IDS, [])
-    if rows and rows[0] < len(ids) and monotonic() - _left().get(rows[0], -ECHO_S) >= ECHO_S:
-        st.session_state[_CHOSEN] = ids[rows[0]]
+    if not rows or rows[0] >= len(ids) or rows[0] == st.session_state.get(_MARKED):
+        return
+    if monotonic() - _left().get(rows[0], -ECHO_S) >= ECHO_S:
+        st.session_state[_CHOSEN], st.session_state[_MARKED] = ids[rows[0]], rows[0]
+        _left().clear()
 
 
 def _step(by: int) -> None:
@@ -302,29 +320,14 @@ def _step(by: int) -> None:
     if not ids:
         return
     at = ids.index(chosen) + by if chosen in ids else 0
-    _choose(ids[min(max(at, 0), len(ids) - 1)])
+    st.session_state[_CHOSEN] = ids[min(max(at, 0), len(ids) - 1)]
 
 
-def _choose(transaction_id: str | None) -> None:
-    """By a key or a button; None: the first one of the page."""
-    if transaction_id != st.session_state.get(_CHOSEN):
-        _leave_row()
+def _choose(transaction_id: str) -> None:
     st.session_state[_CHOSEN] = transaction_id
 
 
-def _leave_row() -> None:
-    ids, chosen = st.session_state.get(_IDS, []), st.session_state.get(_CHOSEN)
-    if chosen in ids:
-        _left()[ids.index(chosen)] = monotonic()
-
-
-def _left() -> dict[int, float]:
-    """When a key or a button last led away from a row of the table; monotonic seconds."""
-    return st.session_state.setdefault(_LEFT, {})
-
-
 def _choose_next(decided: str) -> None:
-    """The alert behind the one that was decided, or that one itself where it is not on this page."""
-    _choose(decided)
-    if decided in st.session_state.get(_IDS, []):
+    """The alert behind the one that was decided, where that is still chosen and on this page."""
+    if st.session_state.get(_CHOSEN) == decided and decided in st.session_state.get(_IDS, []):
         _step(1)

@@ -115,8 +115,8 @@ def _show_buttons(
         for outcome, label, key in _DECISIONS:
             st.button(
                 label,
-                # A press counts for the transaction that it was seen with, or, where that has left, for none.
-                key=f"decide {outcome} {transaction_id}",
+                # A press is about what was on the screen, also where the server is already further.
+                key=f"decide {outcome} {seen.transaction_id} {seen.version}",
                 shortcut=key,
                 disabled=disabled,
                 on_click=decide,
@@ -151,7 +151,12 @@ def _show_reviewer(problem: str | None) -> None:
 
 
 def decide(seen: Seen, outcome: Outcome, note_key: str, after: After) -> None:
-    """Store the review, or tell why not; `st.session_state[note_key]` is its note."""
+    """Store the review, or tell why not; `st.session_state[note_key]` is its note.
+
+    Where this session has decided meanwhile, it was pressed twice, and the first press counts.
+    """
+    if any(own.transaction_id == seen.transaction_id and own.version > seen.version for own in _decided()):
+        return
     note = str(st.session_state.get(note_key) or "")
     engine, zone = engine_of_this_process(), settings_of_this_process().zone
     try:
@@ -169,8 +174,14 @@ def decide(seen: Seen, outcome: Outcome, note_key: str, after: After) -> None:
 def undo(seen: Seen, shown: str, after: After) -> None:
     """Take back a review, or tell why not, on the page of the transaction `shown`.
 
-    One that cannot be undone any more is forgotten.
+    One that cannot be undone any more is forgotten. One that is undone already was pressed twice.
     """
+    if seen not in _decided():
+        return
+    if seen != _decided()[-1]:
+        last = _decided()[-1].transaction_id
+        _tell("refused", shown, f"{seen.transaction_id}: not undone, your last review is that of {last} now.")
+        return
     try:
         stored = store.undo(engine_of_this_process(), seen, by=reviewer())
     except (NotAllowed, store.LabelsBusy, DatabaseProblem) as problem:
@@ -192,14 +203,14 @@ def _forget(seen: Seen) -> None:
 
 def _show_undo(shown: str, after: After) -> None:
     """For the last review of this session, wherever the page is meanwhile."""
-    decided = _decided()
+    last = _decided()[-1] if _decided() else None
     st.button(
         "Undo last",
-        key="undo_review",
+        key=f"undo {last.transaction_id} {last.version}" if last else "undo",
         shortcut="U",
-        disabled=not decided,
+        disabled=last is None,
         on_click=undo,
-        args=(decided[-1], shown, after) if decided else None,
+        args=(last, shown, after) if last else None,
         help="Takes back your last review, also of another transaction",
     )
 

@@ -263,12 +263,25 @@ def test_a_decision_is_about_the_alert_that_was_seen(filled: Filled, queue: Queu
     queue.press("j")
     line.wait_for_answers(1)
     queue.press("f")  # A8 is seen still, A7 is chosen
+    queue.press("f")
     line.wait_for_answers(2)
     line.let_go()
+    queue.expect_told("Confirmed fraud: A8")
     queue.expect_chosen("A7")
     assert filled.word("A7") is None
+    assert filled.word("A8") == ("fraud", "Mona (name not checked)", None)
+
     queue.press("f")
     queue.expect_told("Confirmed fraud: A7")
+    queue.expect_chosen("A6")
+    line.hold()
+    queue.press("u")
+    line.wait_for_answers(1)
+    queue.press("u")  # the review of A7 is seen to be the last one still
+    line.wait_for_answers(2)
+    line.let_go()
+    queue.expect_told("Undone, A7 is again: New")
+    assert filled.word("A8") == ("fraud", "Mona (name not checked)", None)
 
 
 def test_the_second_of_two_analysts_is_told_who_was_first(
