@@ -172,18 +172,15 @@ def decide(seen: Seen, outcome: Outcome, note_key: str, after: After) -> None:
 
 
 def undo(seen: Seen, shown: str, after: After) -> None:
-    """Take back a review, or tell why not, on the page of the transaction `shown`.
+    """Take back this session's last review, or tell why not, on the page of the transaction `shown`.
 
     One that cannot be undone any more is forgotten. One that is undone already was pressed twice.
     """
-    if seen not in _decided():
-        return
-    if seen != _decided()[-1]:
-        last = _decided()[-1].transaction_id
-        _tell("refused", shown, f"{seen.transaction_id}: not undone, your last review is that of {last} now.")
-        return
     try:
-        stored = store.undo(engine_of_this_process(), seen, by=reviewer())
+        by = reviewer()
+        if not _is_last(seen, shown):
+            return
+        stored = store.undo(engine_of_this_process(), seen, by=by)
     except (NotAllowed, store.LabelsBusy, DatabaseProblem) as problem:
         _tell("refused", shown, f"{seen.transaction_id}: {problem}")
         return
@@ -195,6 +192,15 @@ def undo(seen: Seen, shown: str, after: After) -> None:
     said = STATES[stored.outcome] if stored.outcome else STATES["new"]
     _tell("done", seen.transaction_id, f"Undone, {seen.transaction_id} is again: {said}")
     after(seen.transaction_id)
+
+
+def _is_last(seen: Seen, shown: str) -> bool:
+    """Whether it is what Undo takes back; told where another review has been stored since the press."""
+    decided = _decided()
+    if seen in decided and seen != decided[-1]:
+        last = decided[-1].transaction_id
+        _tell("refused", shown, f"{seen.transaction_id}: not undone, your last review is that of {last} now.")
+    return decided[-1:] == [seen]
 
 
 def _forget(seen: Seen) -> None:
