@@ -145,7 +145,7 @@ def draw(document: Document, file: Path) -> None:
 
     What was not measured stays empty.
     """
-    figure, grid = pyplot.subplots(2, 3, figsize=(17, 9), layout="constrained")
+    figure, grid = pyplot.subplots(2, 3, figsize=(17, 12), layout="constrained")
     for axes, (part, panel) in zip(grid.flat, _PANELS, strict=True):
         if _part(document, part):
             panel(axes, document)
@@ -175,7 +175,7 @@ def _draw_costs(axes: Axes, document: Document) -> None:
         axes.barh(list(done), us, left=below, label=part)
         below = [start + width for start, width in zip(below, us, strict=True)]
     axes.invert_yaxis()
-    axes.legend()
+    _name_lines(axes)
 
 
 def _draw_cost_over_time(axes: Axes, document: Document) -> None:
@@ -229,5 +229,10 @@ def _caught_up(document: Document) -> Document:
 
 def _from_zero(axes: Axes) -> None:
     axes.set_ylim(bottom=0)
+    _name_lines(axes)
+
+
+def _name_lines(axes: Axes) -> None:
+    """Below the panel, where the names cover nothing."""
     if axes.get_legend_handles_labels()[0]:
-        axes.legend()
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.12), ncols=2, frameon=False)
