@@ -38,9 +38,8 @@ def placed(counted: pd.DataFrame) -> pd.DataFrame:
 def fraud_map(counted: pd.DataFrame, palette: Palette) -> go.Figure:
     """A disc for each city with a known place, its area the number of flagged transactions, its colour their
     share; columns name, transactions, flagged."""
-    view = _view()
-    figure = go.Figure([*_outlines(view, palette), *_cities(placed(counted), palette)])
-    west, south, east, north = view
+    figure = go.Figure([_outlines(palette), _cities(placed(counted), palette)])
+    west, south, east, north = _view()
     figure.update_layout(**{**layout(MAP_HEIGHT, palette), "margin": {"l": 0, "r": 0, "t": 0, "b": 0}})
     figure.update_layout(showlegend=False, uirevision="map", dragmode=False)
     figure.update_geos(
@@ -68,62 +67,64 @@ def _view() -> Box:
     )
 
 
-def _outlines(view: Box, palette: Palette) -> list[go.Scattergeo]:
-    return [
-        go.Scattergeo(
-            lon=[longitude for longitude, _ in ring],
-            lat=[latitude for _, latitude in ring],
-            mode="lines",
-            line={"color": palette.borders, "width": 0.8},
-            fill="toself",
-            fillcolor=palette.land,
-            hoverinfo="skip",
-        )
-        for ring in _countries()
-        if _meet(_box(ring), view)
-    ]
+@cache
+def _outlines(palette: Palette) -> go.Scattergeo:
+    """The countries in view as one trace with gaps: a page draws it at each refresh, and it never changes."""
+    longitudes: list[float | None] = []
+    latitudes: list[float | None] = []
+    for ring in _countries():
+        if _meet(_box(ring), _view()):
+            longitudes += [*(longitude for longitude, _ in ring), None]
+            latitudes += [*(latitude for _, latitude in ring), None]
+    return go.Scattergeo(
+        lon=longitudes,
+        lat=latitudes,
+        mode="lines",
+        line={"color": palette.borders, "width": 0.8},
+        fill="toself",
+        fillcolor=palette.land,
+        hoverinfo="skip",
+    )
 
 
-def _cities(counted: pd.DataFrame, palette: Palette) -> list[go.Scattergeo]:
+def _cities(counted: pd.DataFrame, palette: Palette) -> go.Scattergeo:
     names = counted["name"].tolist()
     flagged = counted["flagged"].tolist()
     transactions = counted["transactions"].tolist()
     most = max([*flagged, 1])
     shares = [100 * part / whole for part, whole in zip(flagged, transactions, strict=True)]
     steps = len(palette.scale) - 1
-    return [
-        go.Scattergeo(
-            lon=[COORDINATES[name][1] for name in names],
-            lat=[COORDINATES[name][0] for name in names],
-            mode="markers+text",
-            text=names,
-            textposition=[_beside(name, names) for name in names],
-            textfont={"color": palette.text, "size": 13},
-            marker={
-                "size": [max(_LEAST_PX, _GREATEST_PX * sqrt(number / most)) for number in flagged],
-                "color": shares,
-                "colorscale": [[step / steps, colour] for step, colour in enumerate(palette.scale)],
-                "cmin": 0,
-                "cmax": max([*shares, 1]),
-                "opacity": 0.85,
-                "line": {"color": palette.text, "width": 1},
-                "colorbar": {
-                    "title": {"text": "Flagged share"},
-                    "ticksuffix": " %",
-                    "thickness": 10,
-                    "len": 0.7,
-                    "x": 1,
-                    "xpad": 4,
-                    "outlinewidth": 0,
-                },
+    return go.Scattergeo(
+        lon=[COORDINATES[name][1] for name in names],
+        lat=[COORDINATES[name][0] for name in names],
+        mode="markers+text",
+        text=names,
+        textposition=[_beside(name, names) for name in names],
+        textfont={"color": palette.text, "size": 13},
+        marker={
+            "size": [max(_LEAST_PX, _GREATEST_PX * sqrt(number / most)) for number in flagged],
+            "color": shares,
+            "colorscale": [[step / steps, colour] for step, colour in enumerate(palette.scale)],
+            "cmin": 0,
+            "cmax": max([*shares, 1]),
+            "opacity": 0.85,
+            "line": {"color": palette.text, "width": 1},
+            "colorbar": {
+                "title": {"text": "Flagged share"},
+                "ticksuffix": " %",
+                "thickness": 10,
+                "len": 0.7,
+                "x": 1,
+                "xpad": 4,
+                "outlinewidth": 0,
             },
-            customdata=[
-                f"{plotly_text(name)}<br>{flagged_of(part, whole)}"
-                for name, part, whole in zip(names, flagged, transactions, strict=True)
-            ],
-            hovertemplate="%{customdata}<extra></extra>",
-        )
-    ]
+        },
+        customdata=[
+            f"{plotly_text(name)}<br>{flagged_of(part, whole)}"
+            for name, part, whole in zip(names, flagged, transactions, strict=True)
+        ],
+        hovertemplate="%{customdata}<extra></extra>",
+    )
 
 
 def _beside(name: str, others: list[str]) -> str:

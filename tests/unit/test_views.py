@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -268,17 +269,30 @@ def test_heat_map_and_its_table_have_each_hour_of_the_week():
 def test_the_map_has_the_known_cities_their_counts_and_outlines_around_them():
     names = [*COORDINATES, "Atlantis", "<b>x</b>", ""]
     counted = pd.DataFrame({"name": names, "transactions": 50, "flagged": range(len(names))})
-    *outlines, cities = fraud_map(counted, LIGHT).data
+    outlines, cities = fraud_map(counted, LIGHT).data
     assert list(cities.text) == list(COORDINATES)
     assert list(cities.lat) == [north for north, _ in COORDINATES.values()]
     assert cities.customdata[1] == "Giza<br>1 of 50 flagged (2.0%)"
     assert list(cities.marker.size) == sorted(cities.marker.size)
-    assert 3 < len(outlines) < 60
-    assert all(outline.hoverinfo == "skip" and outline.fill == "toself" for outline in outlines)
+    assert (outlines.hoverinfo, outlines.fill) == ("skip", "toself")
+    rings = _rings(outlines.lon, outlines.lat)
+    assert 3 < len(rings) < 60
+    assert all(ring[0] == ring[-1] for ring in rings)
+
+
+def _rings(longitudes: Sequence[float | None], latitudes: Sequence[float | None]) -> list[list[tuple]]:
+    """What lies between the gaps of a trace."""
+    rings: list[list[tuple]] = [[]]
+    for place in zip(longitudes, latitudes, strict=True):
+        if place == (None, None):
+            rings.append([])
+        else:
+            rings[-1].append(place)
+    return [ring for ring in rings if ring]
 
 
 def test_neighbours_on_the_map_have_their_names_on_different_sides():
-    *_, cities = fraud_map(
+    _, cities = fraud_map(
         pd.DataFrame({"name": ["Cairo", "Giza"], "transactions": 1, "flagged": 1}), LIGHT
     ).data
     assert list(cities.textposition) == ["middle right", "middle left"]
