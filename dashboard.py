@@ -12,11 +12,13 @@ from fraudstream.dashboard import (
     navigation,
     overview,
     pipeline,
+    reviewing,
     rules_and_model,
     sidebar,
     transaction,
     user,
 )
+from fraudstream.dashboard.held_keys import count_held_keys_once
 from fraudstream.dashboard.process import settings_of_this_process
 
 TITLE = "Fraud monitor"
@@ -52,6 +54,7 @@ def main() -> None:
     navigation.run(PAGES)
     with st.sidebar:
         sidebar.live_status()
+        count_held_keys_once(reviewing.KEYS)
 
 
 if __name__ == "__main__":

@@ -28,6 +28,8 @@ _DECISIONS: tuple[tuple[Outcome, str, str], ...] = (
     ("fraud", "Fraud", "F"),
     ("legitimate", "Legitimate", "L"),
 )
+_UNDO_KEY = "U"
+KEYS = (*(key for _, _, key in _DECISIONS), _UNDO_KEY)
 
 
 @dataclass(frozen=True)
@@ -213,7 +215,7 @@ def _show_undo(shown: str, after: After) -> None:
     st.button(
         "Undo last",
         key=f"undo {last.transaction_id} {last.version}" if last else "undo",
-        shortcut="U",
+        shortcut=_UNDO_KEY,
         disabled=last is None,
         on_click=undo,
         args=(last, shown, after) if last else None,

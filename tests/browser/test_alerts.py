@@ -284,6 +284,36 @@ def test_a_decision_is_about_the_alert_that_was_seen(filled: Filled, queue: Queu
     assert filled.word("A8") == ("fraud", "Mona (name not checked)", None)
 
 
+def test_a_key_that_is_held_decides_once_and_steps_on(filled: Filled, queue: Queue) -> None:
+    queue.open(filled.address)
+    queue.expect_chosen("A8")
+    keyboard = queue.page.keyboard
+    queue.page.get_by_role("heading", name="Alerts").click()
+    keyboard.down("f")
+    queue.expect_told("Confirmed fraud: A8")
+    queue.expect_chosen("A7")
+    keyboard.down("f")  # again, without an end of the first: that is how a browser repeats
+    keyboard.down("f")
+    keyboard.down("j")
+    queue.expect_chosen("A6")
+    keyboard.down("j")
+    queue.expect_chosen("A5")
+    keyboard.up("f")
+    keyboard.up("j")
+    assert filled.word("A7") is None
+
+    note = queue.page.get_by_role("textbox", name="Note")
+    note.focus()
+    for _ in range(3):
+        keyboard.down("f")
+    keyboard.up("f")
+    expect(note).to_have_value("fff")
+    note.press("Tab")
+    queue.press("f")
+    queue.expect_told("Confirmed fraud: A5")
+    assert filled.word("A5") == ("fraud", "Mona (name not checked)", "fff")
+
+
 def test_the_second_of_two_analysts_is_told_who_was_first(
     filled: Filled, queue: Queue, second: Queue
 ) -> None:
