@@ -118,7 +118,7 @@ class Findings:
     plain_tx_per_s: float | None = None
     naive_tx_per_s: float | None = None
     stages_ms: dict[str, float] = field(default_factory=dict)
-    read_ms: dict[str, float] = field(default_factory=dict)
+    page_problems: list[str] = field(default_factory=list)
     memory: Memory = field(default_factory=Memory)
 
     @property
@@ -143,7 +143,7 @@ def run(sizes: Sizes, settings: Settings, say: Say, found: Findings) -> None:
         running_pipeline(settings) as pipeline,
         watch_memory(pipeline.processes, found.memory),
     ):
-        found.versions = _versions(pipeline, settings)
+        found.versions, found.page_problems = _versions(pipeline, settings), pipeline.page_problems
         _measure_paced(pipeline, sizes, small, found, say)
         at_most = min(settings.max_records_per_batch, sizes.backlog // _LEAST_BATCHES)
         for population in populations:
@@ -192,21 +192,17 @@ def _measure_catch_up(
     kind = _RANDOM_IDS if population.random_ids else ""
     with phases.populated_site(pipeline, population) as (site, load):
 
-        def measure(name: str) -> CatchUp:
+        def measure(name: str) -> None:
             say(f"catch-up, {name}")
-            done = phases.catch_up(
+            found.catch_up[name] = phases.catch_up(
                 pipeline, site, load, sizes.backlog, at_most=at_most, read_repeats=sizes.read_repeats
             )
-            found.catch_up[name] = done
-            return done
 
-        done = measure(_empty(population.users, kind))
+        measure(_empty(population.users, kind))
         if sizes.stored and population.users == min(sizes.users):
             say(f"filling up to {sizes.stored:,} rows{kind}")
             phases.store_more(pipeline, site, load, sizes.stored)
-            found.read_ms = measure(_beside(sizes.stored, kind)).read_ms
-        elif not found.read_ms:
-            found.read_ms = done.read_ms
+            measure(_beside(sizes.stored, kind))
 
 
 def _empty(users: int, kind: str = "") -> str:
@@ -221,6 +217,7 @@ def _beside(stored: int, kind: str = "") -> str:
 def as_document(found: Findings, sizes: Sizes, settings: Settings) -> dict[str, Any]:
     """The findings under stable keys, with what they were measured on."""
     first = next(iter(found.catch_up.values()), None)
+    read_beside = found.catch_up.get(_beside(sizes.stored), first)
     return {
         "complete": found.complete,
         "machine": {
@@ -251,6 +248,7 @@ def as_document(found: Findings, sizes: Sizes, settings: Settings) -> dict[str, 
                 "first_commit_s": _rounded(each.first_commit_s),
                 "cpu_us_per_tx": each.cpu_us_per_tx,
                 "batches": each.batches,
+                "read_ms": _slowest(each.read_ms),
             }
             for name, each in found.catch_up.items()
         },
@@ -270,7 +268,11 @@ def as_document(found: Findings, sizes: Sizes, settings: Settings) -> dict[str, 
             "stored_to_empty_random_ids": _stored_to_empty(found, sizes, _RANDOM_IDS),
         },
         "stages": {"ms_per_1000": found.stages_ms} if found.stages_ms else {},
-        "dashboard": {"read_ms": _slowest(found.read_ms)},
+        # Beside as many rows as were stored, under ascending identifiers.
+        "dashboard": {
+            "read_ms": _slowest(read_beside.read_ms if read_beside else {}),
+            "page_problems": None if found.is_empty else len(found.page_problems),
+        },
         "memory_mib": {
             "peak": _rounded(found.memory.peak_mib or None),
             "at_peak": {part: round(mib) for part, mib in found.memory.at_peak.items()},

@@ -38,27 +38,37 @@ class Load:
             self.sent += len(part)
         self._flush(producer)
 
-    def send_paced(self, rate: float, seconds: float, each_second: Callable[[int], None]) -> None:
+    def send_paced(self, rate: float, seconds: float, each_second: Callable[[float, int], None]) -> None:
         """`rate` messages a second, each with the moment when it was due as its timestamp.
 
         So what is measured from the timestamp on includes what a message had to wait because the sender was
-        late: no coordinated omission. `each_second` is told now and then how many are sent in all.
+        late: no coordinated omission. `each_second` is told, each second and in the end, how many seconds
+        are over and how many messages were due by then, in all, whether or not they are sent.
         """
         messages = self.population.messages(self.sent, round(rate * seconds))
         producer, first, done = self._steady, self.sent, 0
-        started, reported = time.time(), 0.0
+        started, reported = time.time(), 0
+
+        def due_after(seconds: float) -> int:
+            return min(len(messages), int(seconds * rate) + 1)
+
+        def report() -> None:
+            over = time.time() - started
+            each_second(over, first + due_after(over))
+
         while done < len(messages):
             elapsed = time.time() - started
-            due = min(len(messages), int(elapsed * rate) + 1)
+            due = due_after(elapsed)
             for number in range(done, due):
                 self._send(
                     producer, messages, range(number, number + 1), int((started + number / rate) * 1000)
                 )
             done, self.sent = due, first + due
-            if elapsed - reported >= 1:
-                reported = elapsed
-                each_second(self.sent)
+            if int(elapsed) > reported:
+                reported = int(elapsed)
+                report()
             time.sleep(max(0.0, _SLICE_S - (time.time() - started - elapsed)))
+        report()
         self._flush(producer)
 
     @cached_property

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
+from streamlit.proto.Alert_pb2 import Alert
 from streamlit.proto.BackMsg_pb2 import BackMsg
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.sync.client import ClientConnection, connect
@@ -25,10 +26,13 @@ _LISTEN_S = 0.2
 
 
 @contextmanager
-def open_dashboard(environment: Mapping[str, str], port: int, log: Path) -> Iterator[psutil.Process]:
+def open_dashboard(
+    environment: Mapping[str, str], port: int, log: Path, problems: list[str]
+) -> Iterator[psutil.Process]:
     """`streamlit run dashboard.py` with its first page drawn, and drawn anew as often as in a browser.
 
-    Raises BenchFailed.
+    To `problems` is added what the page says later, each time that it cannot read the database. Raises
+    BenchFailed where it says so at once.
     """
     command = [sys.executable, "-m", "streamlit", "run", str(PROJECT_DIR / "dashboard.py")]
     process = spawn([*command, "--server.port", str(port)], environment=environment, log=log)
@@ -37,7 +41,7 @@ def open_dashboard(environment: Mapping[str, str], port: int, log: Path) -> Iter
         address = f"ws://127.0.0.1:{port}/_stcore/stream"
         # No pings: a browser sends none, and gives no page up that is slow to come.
         with connect(address, max_size=None, ping_interval=None) as session:
-            page = OpenPage(session, log)
+            page = OpenPage(session, log, problems)
             page.draw()
             with Repeatedly(page.keep_up_to_date, 0.0):
                 yield process
@@ -48,19 +52,22 @@ def open_dashboard(environment: Mapping[str, str], port: int, log: Path) -> Iter
 class OpenPage:
     """What a browser does for an open page: it asks for each fragment again when its interval is over."""
 
-    def __init__(self, session: ClientConnection, log: Path) -> None:
-        self._session, self._log = session, log
+    def __init__(self, session: ClientConnection, log: Path, problems: list[str]) -> None:
+        self._session, self._log, self._problems = session, log, problems
         self._intervals: dict[str, float] = {}
         self._due: dict[str, float] = {}
 
     def draw(self) -> None:
         """Ask for the whole page, and wait until all of it has come. Raises BenchFailed when it does not."""
+        known = len(self._problems)
         self._ask("")
         try:
             while self._receive(_START_S) != "script_finished":
                 pass
         except TimeoutError:
             raise BenchFailed(tail(self._log)) from None
+        if self._problems[known:]:
+            raise BenchFailed(f"the dashboard says: {self._problems[-1]}")
 
     def keep_up_to_date(self) -> None:
         """Take what comes, and ask for the fragments that are due. Raises BenchFailed when one fails."""
@@ -83,8 +90,11 @@ class OpenPage:
         received = self._session.recv(timeout=timeout_s)
         assert isinstance(received, bytes)
         message = ForwardMsg.FromString(received)
-        if message.delta.new_element.WhichOneof("type") == "exception":
-            raise BenchFailed(f"{message.delta.new_element.exception.message}\n{tail(self._log)}")
+        element = message.delta.new_element
+        if element.WhichOneof("type") == "exception":
+            raise BenchFailed(f"{element.exception.message}\n{tail(self._log)}")
+        if element.alert.format == Alert.ERROR:
+            self._problems.append(element.alert.body)
         if message.WhichOneof("type") == "auto_rerun":
             fragment, interval = message.auto_rerun.fragment_id, message.auto_rerun.interval
             self._intervals[fragment] = interval

@@ -12,10 +12,11 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import orjson
@@ -29,7 +30,7 @@ from benchmarks.past import forget_mails, store_histories, store_more_transactio
 from benchmarks.pipeline import Pipeline, Site
 from benchmarks.plain_consumer import plain_rate
 from benchmarks.population import Population
-from benchmarks.watch import Commits, Repeatedly, watch_commits
+from benchmarks.watch import Commits, ProcessorTime, Repeatedly, watch_commits
 from fraudstream.config import PROJECT_DIR, child_environment
 from fraudstream.kafka_access import kafka_access
 from fraudstream.schema import FIELD_NAMES
@@ -51,6 +52,8 @@ _LAST_LOOK_S = 0.1
 # In less time, batches that come and go look like a lag that grows or shrinks.
 _TELLS_FROM_S = 60
 _COSTS = 10
+# Spark ends a Python worker that was idle for a minute: each is seen again after its last work.
+_LOOK_AT_PROCESSES_S = 10
 
 Percentiles = dict[str, float]
 
@@ -71,7 +74,8 @@ class CatchUp:
 
 @dataclass(frozen=True)
 class Paced:
-    """Records at a given rate: milliseconds from produced to committed and mailed; each second's lag.
+    """Records at a given rate: milliseconds from produced to committed and mailed; each second's lag, behind
+    what was due by then, also where the sender was late.
 
     `committed_per_s` is what was committed while records came, `cost_us` the processor time of the whole
     system for each of them, in each part of that time.
@@ -114,18 +118,16 @@ def catch_up(
     """
     before = load.sent
     load.send_all(backlog)
-    commits, started = Commits(), time.time()
+    commits = Commits()
     settings = {**SETTINGS, "MAX_RECORDS_PER_BATCH": str(at_most)}
-    with (
-        pipeline.dashboard(site),
-        watch_commits(site.engine, site.topic, commits),
-        pipeline.job(site, **settings),
-    ):
-        spent = _cpu_us_per_tx(
-            pipeline, site, before + round(_SPENT_FROM * backlog), before + round(_SPENT_TO * backlog)
-        )
-        pipeline.await_committed(site, load.sent, timeout_s=GIVE_UP_S)
-        time.sleep(_LAST_LOOK_S)
+    with pipeline.dashboard(site), watch_commits(site.engine, site.topic, commits):
+        started = time.time()
+        with pipeline.job(site, **settings):
+            spent = _cpu_us_per_tx(
+                pipeline, site, before + round(_SPENT_FROM * backlog), before + round(_SPENT_TO * backlog)
+            )
+            pipeline.await_committed(site, load.sent, timeout_s=GIVE_UP_S)
+            time.sleep(_LAST_LOOK_S)
     at, totals = commits.totals()
     at, totals = at[totals > before], totals[totals > before]
     if len(at) < WARM_UP_BATCHES + 2:
@@ -164,30 +166,13 @@ def _cpu_us_per_tx(pipeline: Pipeline, site: Site, first: int, last: int) -> dic
     """Processor time a record, by part, from when `first` records are committed until `last` are."""
     # Batches come whole: by then some more are committed.
     committed = pipeline.await_committed(site, first, timeout_s=GIVE_UP_S)
-    before = _cpu_s(pipeline)
+    processor_time = ProcessorTime(pipeline.processes)
+    before = processor_time.look()
     records = pipeline.await_committed(site, last, timeout_s=GIVE_UP_S) - committed
-    after = _cpu_s(pipeline)
+    after = processor_time.look()
     if not records:
         raise BenchFailed("too few batches to tell the processor time of a record")
     return {part: round((spent - before.get(part, 0.0)) / records * 1e6, 1) for part, spent in after.items()}
-
-
-def _cpu_s(pipeline: Pipeline) -> dict[str, float]:
-    spent: dict[str, float] = {}
-    for name, roots in pipeline.processes().items():
-        for root in roots:
-            for process in (root, *root.children(recursive=True)):
-                with suppress(psutil.NoSuchProcess):
-                    part = name if name != "job" else _part_of_job(root, process)
-                    times = process.cpu_times()
-                    spent[part] = spent.get(part, 0.0) + times.user + times.system
-    return spent
-
-
-def _part_of_job(root: psutil.Process, process: psutil.Process) -> str:
-    if process.pid == root.pid:
-        return "driver"
-    return "jvm" if "java" in process.name() else "workers"
 
 
 @contextmanager
@@ -209,29 +194,39 @@ def paced(pipeline: Pipeline, site: Site, load: Load, rate: float, seconds: floa
     forget_mails(site.engine)
     first = ends(pipeline, site)
     began, before, commits = time.time(), sum(first.values()), Commits()
-    lag: list[int] = []
+    looks: list[_Look] = []
     spent: list[tuple[int, float]] = []
+    processor_time = ProcessorTime(pipeline.processes)
     with watch_commits(site.engine, site.topic, commits):
 
-        def note(sent: int) -> None:
+        def note(over_s: float, due: int) -> None:
             committed = commits.newest_total(before)
-            lag.append(sent - committed)
-            if time.time() - began >= len(spent) * seconds / _COSTS:
-                spent.append((committed, sum(_cpu_s(pipeline).values())))
+            looks.append(_Look(over_s, due, committed))
+            if len(looks) % _LOOK_AT_PROCESSES_S == 0:
+                processor_time.look()
+            if over_s + 1 > len(spent) * seconds / _COSTS:
+                spent.append((committed, sum(processor_time.look().values())))
 
         load.send_paced(rate, seconds, note)
-        committed_per_s = (commits.newest_total(before) - before) / (time.time() - began)
         pipeline.await_committed(site, load.sent, timeout_s=GIVE_UP_S)
         time.sleep(_LAST_LOOK_S)
     _await_mails(site.engine)
     return Paced(
         rate=rate,
-        committed_per_s=committed_per_s,
+        committed_per_s=(looks[-1].committed - before) / looks[-1].over_s,
         commit_ms=_commit_ms(site.engine, first, commits),
         mail_ms=_mail_ms(site.engine, began),
-        lag=lag,
+        lag=[look.due - look.committed for look in looks],
         cost_us=_costs(spent),
     )
+
+
+class _Look(NamedTuple):
+    """How many records were due after so many seconds, and how many committed; both in all."""
+
+    over_s: float
+    due: int
+    committed: int
 
 
 def _costs(spent: Sequence[tuple[int, float]]) -> list[float]:
@@ -255,7 +250,7 @@ def lone_records_ms(pipeline: Pipeline, site: Site, load: Load, count: int) -> P
 
 
 def _send_one(pipeline: Pipeline, site: Site, load: Load) -> None:
-    load.send_paced(1000, 0.001, lambda _sent: None)
+    load.send_paced(1000, 0.001, lambda _over, _due: None)
     pipeline.await_committed(site, load.sent, timeout_s=60)
 
 

@@ -55,6 +55,8 @@ class Pipeline:
         self.server = make_engine(make_url(addresses.mysql).set(database=None), pooled=False)
         self._jobs: list[psutil.Process] = []
         self._dashboards: list[psutil.Process] = []
+        # What the open page said, each time that it could not read the database.
+        self.page_problems: list[str] = []
 
     @contextmanager
     def site(self) -> Iterator[Site]:
@@ -100,9 +102,12 @@ class Pipeline:
         """The dashboard over the site, a page open in it."""
         log = self.folder / "logs" / f"{site.topic}-dashboard.log"
         environment = child_environment(
-            MYSQL_URL=site.database, PYTHONPATH=str(PROJECT_DIR), **marks(self.folder, "dashboard")
+            **{**self.addresses.environment(), "MYSQL_URL": site.database},
+            **marks(self.folder, "dashboard"),
+            PYTHONPATH=str(PROJECT_DIR),
         )
-        with open_dashboard(environment, self.addresses.dashboard_port, log) as process:
+        port = self.addresses.dashboard_port
+        with open_dashboard(environment, port, log, self.page_problems) as process:
             self._dashboards.append(process)
             try:
                 yield

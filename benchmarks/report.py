@@ -35,6 +35,7 @@ _FIGURES: dict[str, str] = {
     "ratio.stored_to_empty": "catch-up beside stored rows, as a multiple of that without",
     "ratio.stored_to_empty_random_ids": "the same with random ids",
     "dashboard.read_ms.max": "the dashboard's slowest read, ms",
+    "dashboard.page_problems": "times that its open page could not read the database",
     "memory_mib.peak": "memory at the highest, MiB",
     "start_s": "job start to first commit, s",
 }
@@ -81,6 +82,8 @@ def _number(key: str, value: float | None) -> str:
         return ""
     if key.startswith("ratio."):
         return f"{value:,.2f}"
+    if isinstance(value, int):
+        return f"{value:,}"
     return f"{value:,.0f}" if abs(value) >= 100 else f"{value:,.1f}"
 
 
@@ -127,7 +130,10 @@ def _stages(document: Document) -> dict[str, str]:
 
 
 def _catch_ups(document: Document) -> dict[str, str]:
-    return {f"catch_up.{name}.tx_per_s": f"catch-up, {name}" for name in _caught_up(document)}
+    done = _caught_up(document)
+    return {f"catch_up.{name}.tx_per_s": f"catch-up, {name}" for name in done} | {
+        f"catch_up.{name}.read_ms.max": f"the dashboard's slowest read after it, ms: {name}" for name in done
+    }
 
 
 def _latencies(document: Document) -> dict[str, str]:

@@ -36,7 +36,7 @@ from fraudstream.features import transaction_features
 from fraudstream.kafka_access import kafka_access
 from fraudstream.merchant_risk import no_outcomes
 from fraudstream.schema import RECORD_ARROW, Outcome
-from fraudstream.scoring import Known, by_outcome, judge_partition
+from fraudstream.scoring import Judge, Known, by_outcome, judge_partition
 from fraudstream.stack.spark import class_archive, connector_jars, map_classes, spark_variables
 from fraudstream.store.commit import Batch, commit_batch
 from fraudstream.store.lookups import StoredHistories, StoredTransactions
@@ -125,9 +125,10 @@ def _time_stages(
 ) -> dict[str, float]:
     clock = Clock()
     cleaned = _time_reading(records, clock)
-    judged = _time_judging(cleaned, site, clock)
+    judge = shipped_judge()
+    judged = _time_judging(cleaned, judge, site, clock)
     _time_collecting(judged, records.sparkSession, clock)
-    _time_writing(judged, site, first, clock)
+    time_writing(judged, judge, site, first, clock)
     clock.time("mail", lambda: _send_mails(pipeline, site))
     return clock.spent_s
 
@@ -156,9 +157,8 @@ def _drop(batches: Iterable[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
     yield from ()
 
 
-def _time_judging(cleaned: pa.Table, site: Site, clock: Clock) -> pa.Table:
+def _time_judging(cleaned: pa.Table, judge: Judge, site: Site, clock: Clock) -> pa.Table:
     """Look-ups, features, model, and all else that makes rows of JUDGED_ARROW of rows of CLEANED_ARROW."""
-    judge = shipped_judge()
     find_ids, find_histories = StoredTransactions(site.engine.url), StoredHistories(site.engine.url)
     whole, histories = Clock(), dict[str, bytes]()
 
@@ -201,11 +201,13 @@ class _Give:
             yield pa.record_batch({"share": pa.array([0], pa.int32()), "packed": packed})
 
 
-def _time_writing(judged: pa.Table, site: Site, first: dict[int, int], clock: Clock) -> None:
+def time_writing(judged: pa.Table, judge: Judge, site: Site, first: dict[int, int], clock: Clock) -> None:
+    """All that a batch writes, as the job writes it, behind the offsets `first`."""
     with site.engine.begin() as connection:
         move_offsets(connection, site.topic, site.topic_id, first)
         before = read_offsets(connection, site.topic)
-    batch = Batch(site.topic, site.topic_id, before, by_outcome(judged), None, datetime.now(UTC))
+    version = judge.model.metadata.version if judge.model else None
+    batch = Batch(site.topic, site.topic_id, before, by_outcome(judged), version, datetime.now(UTC))
     with site.engine.connect() as connection:
         with each_statement_timed(connection, clock):
             commit_batch(connection, batch)

@@ -1,4 +1,5 @@
-"""Watching from outside: when a record's batch became visible to readers, and how much memory is in use."""
+"""Watching from outside: when a record's batch became visible to readers, and what memory and processor time
+all take."""
 
 from __future__ import annotations
 
@@ -94,6 +95,33 @@ def watch_commits(engine: Engine, topic: str, commits: Commits) -> Iterator[None
 
         with Repeatedly(look, _OFFSETS_EVERY_S):
             yield
+
+
+@dataclass
+class ProcessorTime:
+    """Seconds by part since each process began, also of processes that have ended, as they were last seen."""
+
+    roots: Callable[[], dict[str, Sequence[psutil.Process]]]
+    _last: dict[psutil.Process, tuple[str, float]] = field(default_factory=dict)
+
+    def look(self) -> dict[str, float]:
+        for name, roots in self.roots().items():
+            for root in roots:
+                for process in (root, *root.children(recursive=True)):
+                    with suppress(psutil.NoSuchProcess):
+                        part = name if name != "job" else _part_of_job(root, process)
+                        times = process.cpu_times()
+                        self._last[process] = part, times.user + times.system
+        spent: dict[str, float] = {}
+        for part, seconds in self._last.values():
+            spent[part] = spent.get(part, 0.0) + seconds
+        return spent
+
+
+def _part_of_job(root: psutil.Process, process: psutil.Process) -> str:
+    if process.pid == root.pid:
+        return "driver"
+    return "jvm" if "java" in process.name() else "workers"
 
 
 @dataclass

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -18,10 +18,10 @@ import pytest
 from rich.console import Console
 
 from benchmarks.bench import Findings, Sizes, _measure_catch_up, _processor, as_document
-from benchmarks.phases import CatchUp, Paced, _batch_rates, _costs, _cpu_s, _cpu_us_per_tx
+from benchmarks.phases import CatchUp, Paced, _batch_rates, _costs, _cpu_us_per_tx
 from benchmarks.population import Population
 from benchmarks.report import Document, show, value_of
-from benchmarks.watch import Commits
+from benchmarks.watch import Commits, ProcessorTime
 from fraudstream.config import load_settings
 from fraudstream.publisher.delivery import message
 from fraudstream.schema import FIELD_NAMES
@@ -104,21 +104,44 @@ def test_a_process_that_ends_while_its_time_is_asked_for_is_left_out() -> None:
             started.wait()
             return [ended]
 
-    pipeline: Any = SimpleNamespace(processes=lambda: {"job": [Root()]})
-    assert set(_cpu_s(pipeline)) == {"driver"}
+    assert set(ProcessorTime(lambda: {"job": [Root()]}).look()) == {"driver"}
+
+
+@dataclass(eq=False)
+class Worked:
+    """A process that says in turn what processor time it has taken so far."""
+
+    seconds: list[float]
+    pid: int = 0
+    running: list[Any] = field(default_factory=list)
+
+    def children(self, recursive: bool) -> list[Any]:
+        assert recursive
+        return self.running
+
+    def name(self) -> str:
+        return "python"
+
+    def cpu_times(self) -> Any:
+        return SimpleNamespace(user=self.seconds.pop(0), system=0.0)
+
+
+def test_the_processor_time_of_a_process_that_has_ended_stays_counted() -> None:
+    worker = Worked([5.0], pid=2)
+    job: Any = Worked([1.0, 2.0], pid=1, running=[worker])
+    spent = ProcessorTime(lambda: {"job": [job]})
+    assert spent.look() == {"driver": 1.0, "workers": 5.0}
+    job.running = [Worked([0.5], pid=2)]  # another one, under the same number
+    assert spent.look() == {"driver": 2.0, "workers": 5.5}
 
 
 def test_processor_time_is_divided_by_the_records_committed_meanwhile() -> None:
-    spent_s = iter([1.0, 3.0])
-
-    def processes() -> dict[str, list[Any]]:
-        times = SimpleNamespace(user=next(spent_s), system=0.0)
-        return {"mysql": [SimpleNamespace(children=lambda **_: [], cpu_times=lambda: times)]}
+    database = Worked([1.0, 3.0])
 
     def await_committed(_site: Any, records: int, **_: Any) -> int:
         return {250: 300, 500: 500}[records]  # the last batch began below 250 and ended above it
 
-    pipeline: Any = SimpleNamespace(processes=processes, await_committed=await_committed)
+    pipeline: Any = SimpleNamespace(processes=lambda: {"mysql": [database]}, await_committed=await_committed)
     site: Any = None
     assert _cpu_us_per_tx(pipeline, site, 250, 500) == {"mysql": 10_000.0}
 
@@ -243,8 +266,8 @@ def test_sizes_written_and_read_again_do_not_differ() -> None:
     assert not [line for line in shown(document, read_again) if line.startswith("differs")]
 
 
-def caught_up(tx_per_s: float) -> CatchUp:
-    return CatchUp(tx_per_s, 3.0, [], {}, {})
+def caught_up(tx_per_s: float, **read_ms: float) -> CatchUp:
+    return CatchUp(tx_per_s, 3.0, [], {}, read_ms)
 
 
 def test_a_catch_up_beside_stored_rows_is_told_as_a_multiple_of_the_one_without() -> None:
@@ -259,6 +282,24 @@ def test_a_catch_up_beside_stored_rows_is_told_as_a_multiple_of_the_one_without(
     shown_ratios = figures(shown(document, None))
     assert shown_ratios["catch-up beside stored rows, as a multiple of that without"] == ["0.95"]
     assert shown_ratios["the same with random ids"] == ["0.50"]
+
+
+def test_the_slowest_read_is_that_beside_the_stored_rows_of_ascending_ids() -> None:
+    found = Findings(catch_up={"5000 users": caught_up(9_000, days=12.0)})
+    slowest = [as_document(found, Sizes.full(), load_settings())["dashboard"]["read_ms"]["max"]]
+    for name, ms in (("10000000 stored", 250.0), ("10000000 stored, random ids", 900.0)):
+        found.catch_up[name] = caught_up(7_000, days=ms, names=5.0)
+        document = as_document(found, Sizes.full(), load_settings())
+        slowest.append(document["dashboard"]["read_ms"]["max"])
+    assert slowest == [12.0, 250.0, 250.0]
+    assert figures(shown(document, None))[
+        "the dashboard's slowest read after it, ms: 10000000 stored, random ids"
+    ] == ["900"]
+
+
+def test_how_often_the_open_page_could_not_read_is_told() -> None:
+    document = as_document(Findings(start_s=7.0, page_problems=["x"] * 3), Sizes.full(), load_settings())
+    assert figures(shown(document, None))["times that its open page could not read the database"] == ["3"]
 
 
 def test_the_catch_ups_that_are_compared_are_those_of_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
