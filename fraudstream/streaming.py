@@ -80,7 +80,8 @@ _WORKERS_FORK_FROM = "fraudstream.executor_daemon"
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 1.0, 30.0
 _LOWERED_FOR_S = 10.0
 _POLL_S = 0.2
-# So many records are judged sooner in one process than spread over the executors.
+# So many records are judged sooner in one process than spread over the executors. A batch may be larger, by
+# what has come since Kafka was last asked.
 FEW = 10_000
 
 _ONLY_A_PERSON_CAN_HELP = (
