@@ -72,8 +72,9 @@ def _outlines(palette: Palette) -> go.Scattergeo:
     """The countries in view as one trace with gaps: a page draws it at each refresh, and it never changes."""
     longitudes: list[float | None] = []
     latitudes: list[float | None] = []
+    view = _view()
     for ring in _countries():
-        if _meet(_box(ring), _view()):
+        if _meet(_box(ring), view):
             longitudes += [*(longitude for longitude, _ in ring), None]
             latitudes += [*(latitude for _, latitude in ring), None]
     return go.Scattergeo(
