@@ -213,10 +213,10 @@ def paced(pipeline: Pipeline, site: Site, load: Load, rate: float, seconds: floa
     _await_mails(site.engine)
     return Paced(
         rate=rate,
-        committed_per_s=(looks[-1].committed - before) / looks[-1].over_s,
+        committed_per_s=_committed_per_s(looks, before),
         commit_ms=_commit_ms(site.engine, first, commits),
         mail_ms=_mail_ms(site.engine, began),
-        lag=[look.due - look.committed for look in looks],
+        lag=[look.lag for look in looks],
         cost_us=_costs(spent),
     )
 
@@ -227,6 +227,15 @@ class _Look(NamedTuple):
     over_s: float
     due: int
     committed: int
+
+    @property
+    def lag(self) -> int:
+        return self.due - self.committed
+
+
+def _committed_per_s(looks: Sequence[_Look], before: int) -> float:
+    """While records came: `before` were committed when the first of them was due."""
+    return (looks[-1].committed - before) / looks[-1].over_s
 
 
 def _costs(spent: Sequence[tuple[int, float]]) -> list[float]:

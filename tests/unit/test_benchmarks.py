@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import subprocess
+import time
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
@@ -18,13 +19,24 @@ import pytest
 from rich.console import Console
 
 from benchmarks.bench import Findings, Sizes, _measure_catch_up, _processor, as_document
-from benchmarks.phases import CatchUp, Paced, _batch_rates, _costs, _cpu_us_per_tx
+from benchmarks.load import Load
+from benchmarks.phases import (
+    CatchUp,
+    Paced,
+    _batch_rates,
+    _committed_per_s,
+    _costs,
+    _cpu_us_per_tx,
+    _Look,
+)
+from benchmarks.pipeline import Pipeline, Site
 from benchmarks.population import Population
 from benchmarks.report import Document, show, value_of
 from benchmarks.watch import Commits, ProcessorTime
 from fraudstream.config import load_settings
 from fraudstream.publisher.delivery import message
 from fraudstream.schema import FIELD_NAMES
+from fraudstream.stack import Addresses
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +173,69 @@ def paced(lag: list[int]) -> Paced:
 )
 def test_a_lag_that_grows_is_told_from_one_that_only_starts_high(lag: list[int], grew: bool | None) -> None:
     assert paced(lag).lag_grew is grew
+
+
+class SlowProducer:
+    """Fake: in place of librdkafka where it cannot keep up, which a broker cannot be made to show."""
+
+    def __init__(self) -> None:
+        self.produced = 0
+
+    def produce(self, *_: object, timestamp: int) -> None:
+        time.sleep(0.01)
+        self.produced += 1
+
+    def poll(self, _timeout: float) -> None:
+        pass
+
+    def flush(self, _timeout: float) -> int:
+        return 0
+
+
+def test_a_sender_that_is_late_is_told_what_was_due(population: Population) -> None:
+    load, producer = Load("", "t", population, sent=1000), SlowProducer()
+    load.__dict__["_steady"] = producer
+    told: list[tuple[float, int, int]] = []
+    load.send_paced(200, 1.5, lambda over_s, due: told.append((over_s, due, producer.produced)))
+    for over_s, due, produced in told:
+        assert due == min(1300, 1000 + int(200 * over_s) + 1)
+        assert produced <= due - 1000
+    assert any(produced < due - 1000 - 20 for _, due, produced in told)
+    assert told[-1][1:] == (1300, 300)
+    assert told[-1][0] >= 300 * 0.01
+
+
+def test_a_steady_rate_and_its_lag_are_of_what_was_due_while_records_came() -> None:
+    looks = [_Look(1.0, 1_100, 1_000), _Look(4.0, 1_400, 1_360)]
+    assert _committed_per_s(looks, before=1_000) == 90.0
+    assert [look.lag for look in looks] == [100, 40]
+
+
+def test_the_open_page_has_the_account_of_its_own_stack(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    given: dict[str, str] = {}
+
+    def open_dashboard(environment: dict[str, str], *_: object) -> Any:
+        given.update(environment)
+        return nullcontext()
+
+    monkeypatch.setattr("benchmarks.pipeline.open_dashboard", open_dashboard)
+    monkeypatch.setenv("DASHBOARD_MYSQL_USER", "of-another-stack")
+    monkeypatch.setenv("DASHBOARD_MYSQL_PASSWORD", "another")
+    server = "127.0.0.1:9/fraudstream"
+    addresses = Addresses(
+        kafka="127.0.0.1:9",
+        mysql=f"mysql+mysqlconnector://pipeline:a@{server}",
+        dashboard_mysql=f"mysql+mysqlconnector://dashboard:b@{server}",
+        smtp="127.0.0.1:9",
+        inbox="http://127.0.0.1:9",
+        dashboard="http://127.0.0.1:9",
+    )
+    nothing: Any = None
+    with Pipeline(nothing, addresses, tmp_path).dashboard(Site("the database", "t", "id", nothing)):
+        account = given["DASHBOARD_MYSQL_USER"], given["DASHBOARD_MYSQL_PASSWORD"]
+    assert (given["MYSQL_URL"], account) == ("the database", ("dashboard", "b"))
 
 
 def test_what_a_record_costs_is_told_for_each_part_of_the_time() -> None:
