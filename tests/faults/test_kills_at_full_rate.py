@@ -16,8 +16,8 @@ from tests.support.kills import Moment, kill_under_load
 LARGE: int = Settings.model_fields["max_records_per_batch"].default
 BACKLOG = 4 * LARGE
 # The mail comes first, when no alert is left over: it is of a batch of the job that dies.
-MOMENTS = (Moment.MAIL_ACCEPTED, Moment.BEFORE_COMMIT, Moment.AFTER_COMMIT)
-COMMITS = (True, False, True)
+MOMENTS = (Moment.MAIL_ACCEPTED, Moment.BEFORE_COMMIT, Moment.AFTER_COMMIT, Moment.DURING_READ)
+COMMITS = (True, False, True, False)
 
 
 @pytest.mark.timeout(900)
