@@ -30,6 +30,7 @@ from tests.support.browsing import (
     NARROW,
     WITHIN_A_REFRESH_MS,
     Dashboard,
+    expect_no_foreign_markup,
     expect_no_wider_than_the_screen,
 )
 from tests.support.transactions import Judged, store
@@ -194,7 +195,7 @@ def test_hostile_texts_are_shown_letter_by_letter(filled: Filled, page: Page, da
     expect(page.get_by_text(f"Legitimate, says {HOSTILE}")).to_be_visible()
     filled.open(page, f"/user?id={HOSTILE}")
     expect(page.get_by_text(f"User {HOSTILE}").first).to_be_visible()
-    assert page.locator("#root script, #root img[src=x]").count() == 0
+    expect_no_foreign_markup(page)
 
 
 def test_a_user_has_habits_alerts_and_a_way_to_each_transaction(

@@ -15,6 +15,7 @@ from tests.support.browsing import (
     NARROW,
     WITHIN_A_REFRESH_MS,
     Dashboard,
+    expect_no_foreign_markup,
     expect_no_wider_than_the_screen,
 )
 from tests.support.transactions import random_transactions, store
@@ -87,7 +88,7 @@ def test_it_says_how_the_pipeline_is_letter_by_letter_up_and_down(
         timeout=WITHIN_A_REFRESH_MS / 1000,
         describe=lambda: f"both stages are named, not {legend.all_text_contents()}",
     )
-    assert page.locator("#root script, #root img[src=x]").count() == 0
+    expect_no_foreign_markup(page)
 
     expect(job).to_contain_text("it goes on where it was")
 
@@ -96,7 +97,7 @@ def test_it_says_how_the_pipeline_is_letter_by_letter_up_and_down(
     expect(job).to_contain_text(f"(Africa/Cairo): {HOSTILE} offsets accept")
     expect(job).to_contain_text("The job is down")
     expect(job).not_to_contain_text("it goes on where it was")
-    assert page.locator("#root script, #root img[src=x]").count() == 0
+    expect_no_foreign_markup(page)
 
     set_status(engine, "job", "ok", "runs again; all passed")
     renew_lease(engine, 0)
