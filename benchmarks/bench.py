@@ -18,8 +18,9 @@ from sqlalchemy import text
 
 from benchmarks import phases, stages
 from benchmarks.errors import told_in_a_line
+from benchmarks.load import Load
 from benchmarks.phases import CatchUp, Paced, Percentiles
-from benchmarks.pipeline import PARTITIONS, Pipeline, running_pipeline
+from benchmarks.pipeline import PARTITIONS, Pipeline, Site, running_pipeline
 from benchmarks.population import Population
 from benchmarks.watch import Memory, watch_memory
 from fraudstream.config import Settings, child_environment
@@ -42,6 +43,7 @@ class Sizes:
     users: tuple[int, ...]
     sustained_rate: float
     sustained_s: float
+    users_s: float  # at that rate, for each population; 0 leaves it out
     rates: tuple[int, ...]
     seconds_a_rate: float
     lone_records: int
@@ -62,6 +64,7 @@ class Sizes:
             users=(5_000, 25_000, 100_000),
             sustained_rate=7_500,
             sustained_s=600,
+            users_s=60,
             rates=rates,
             seconds_a_rate=30,
             lone_records=30,
@@ -82,6 +85,7 @@ class Sizes:
             users=(5_000,),
             sustained_rate=5_000,
             sustained_s=10,
+            users_s=0,
             rates=(100, 1_000, 5_000, 10_000),
             seconds_a_rate=4,
             lone_records=6,
@@ -114,6 +118,7 @@ class Findings:
     latency: dict[int, Paced] = field(default_factory=dict)
     sustained: Paced | None = None
     catch_up: dict[str, CatchUp] = field(default_factory=dict)
+    steady: dict[str, Paced] = field(default_factory=dict)
     producer_msg_per_s: float | None = None
     plain_tx_per_s: float | None = None
     naive_tx_per_s: float | None = None
@@ -188,7 +193,10 @@ def _measure_paced(
 def _measure_catch_up(
     pipeline: Pipeline, population: Population, sizes: Sizes, at_most: int, found: Findings, say: Say
 ) -> None:
-    """Of an empty database, and for the smallest population again beside many rows, with the reads then."""
+    """Of an empty database, and for the smallest population again beside many rows, with the reads then.
+
+    Between them, for each number of users, the sustained rate for a while: what a record costs then.
+    """
     kind = _RANDOM_IDS if population.random_ids else ""
     with phases.populated_site(pipeline, population) as (site, load):
 
@@ -198,11 +206,23 @@ def _measure_catch_up(
                 pipeline, site, load, sizes.backlog, at_most=at_most, read_repeats=sizes.read_repeats
             )
 
-        measure(_empty(population.users, kind))
+        name = _empty(population.users, kind)
+        measure(name)
+        if sizes.users_s and not population.random_ids:
+            say(f"{sizes.sustained_rate:,.0f} records a second, {name}")
+            found.steady[name] = _steady(pipeline, site, load, sizes)
         if sizes.stored and population.users == min(sizes.users):
             say(f"filling up to {sizes.stored:,} rows{kind}")
             phases.store_more(pipeline, site, load, sizes.stored)
             measure(_beside(sizes.stored, kind))
+
+
+def _steady(pipeline: Pipeline, site: Site, load: Load, sizes: Sizes) -> Paced:
+    """The sustained rate for a while, into a new job that is warm."""
+    with phases.started_job(pipeline, site, load), pipeline.dashboard(site):
+        load.send_all(sizes.backlog // 5)
+        pipeline.await_committed(site, load.sent, timeout_s=phases.GIVE_UP_S)
+        return phases.paced(pipeline, site, load, sizes.sustained_rate, sizes.users_s)
 
 
 def _empty(users: int, kind: str = "") -> str:
@@ -252,7 +272,8 @@ def as_document(found: Findings, sizes: Sizes, settings: Settings) -> dict[str, 
             }
             for name, each in found.catch_up.items()
         },
-        "sustained": _sustained(found.sustained),
+        "steady": {name: _paced(each) for name, each in found.steady.items()},
+        "sustained": _paced(found.sustained),
         "latency": {
             str(rate): {"commit_ms": each.commit_ms, "mail_ms": each.mail_ms}
             for rate, each in found.latency.items()
@@ -301,13 +322,14 @@ def _ratio(catch_up: CatchUp | None, other: float | None) -> float | None:
     return round(catch_up.tx_per_s / other, 2) if catch_up and other else None
 
 
-def _sustained(paced: Paced | None) -> dict[str, Any]:
+def _paced(paced: Paced | None) -> dict[str, Any]:
     if paced is None:
         return {}
     return {
         "rate": paced.rate,
         "tx_per_s": round(paced.committed_per_s, 1),
         "cost_us_per_tx": paced.cost_us,
+        "cpu_us_per_tx": paced.cpu_us_per_tx,
         "lag_grew": paced.lag_grew,
         "lag": {"median": statistics.median(paced.lag), "largest": max(paced.lag), "each_second": paced.lag},
         "commit_ms": paced.commit_ms,

@@ -78,7 +78,7 @@ class Paced:
     what was due by then, also where the sender was late.
 
     `committed_per_s` is what was committed while records came, `cost_us` the processor time of the whole
-    system for each of them, in each part of that time.
+    system for each of them, in each part of that time, `cpu_us_per_tx` that of each process over all of it.
     """
 
     rate: float
@@ -87,6 +87,7 @@ class Paced:
     mail_ms: Percentiles
     lag: list[int]
     cost_us: list[float]
+    cpu_us_per_tx: dict[str, float]
 
     @property
     def lag_grew(self) -> bool | None:
@@ -164,15 +165,17 @@ def _batch_rates(at: NDArray[np.float64], totals: NDArray[np.int64]) -> list[tup
 
 def _cpu_us_per_tx(pipeline: Pipeline, site: Site, first: int, last: int) -> dict[str, float]:
     """Processor time a record, by part, from when `first` records are committed until `last` are."""
-    # Batches come whole: by then some more are committed.
-    committed = pipeline.await_committed(site, first, timeout_s=GIVE_UP_S)
     processor_time = ProcessorTime(pipeline.processes)
-    before = processor_time.look()
-    records = pipeline.await_committed(site, last, timeout_s=GIVE_UP_S) - committed
-    after = processor_time.look()
-    if not records:
+
+    def spent_until(records: int) -> _Spent:
+        # Batches come whole: by then some more are committed.
+        committed = pipeline.await_committed(site, records, timeout_s=GIVE_UP_S)
+        return _Spent(committed, processor_time.look())
+
+    before, after = spent_until(first), spent_until(last)
+    if after.records == before.records:
         raise BenchFailed("too few batches to tell the processor time of a record")
-    return {part: round((spent - before.get(part, 0.0)) / records * 1e6, 1) for part, spent in after.items()}
+    return _us_a_record(before, after)
 
 
 @contextmanager
@@ -195,7 +198,7 @@ def paced(pipeline: Pipeline, site: Site, load: Load, rate: float, seconds: floa
     first = ends(pipeline, site)
     began, before, commits = time.time(), sum(first.values()), Commits()
     looks: list[_Look] = []
-    spent: list[tuple[int, float]] = []
+    spent: list[_Spent] = []
     processor_time = ProcessorTime(pipeline.processes)
     with watch_commits(site.engine, site.topic, commits):
 
@@ -205,7 +208,7 @@ def paced(pipeline: Pipeline, site: Site, load: Load, rate: float, seconds: floa
             if len(looks) % _LOOK_AT_PROCESSES_S == 0:
                 processor_time.look()
             if over_s + 1 > len(spent) * seconds / _COSTS:
-                spent.append((committed, sum(processor_time.look().values())))
+                spent.append(_Spent(committed, processor_time.look()))
 
         load.send_paced(rate, seconds, note)
         pipeline.await_committed(site, load.sent, timeout_s=GIVE_UP_S)
@@ -218,7 +221,15 @@ def paced(pipeline: Pipeline, site: Site, load: Load, rate: float, seconds: floa
         mail_ms=_mail_ms(site.engine, began),
         lag=[look.lag for look in looks],
         cost_us=_costs(spent),
+        cpu_us_per_tx=_us_a_record(spent[0], spent[-1]) if len(spent) > 1 else {},
     )
+
+
+class _Spent(NamedTuple):
+    """So many records were committed, and so many processor seconds were spent by each part until then."""
+
+    records: int
+    by_part: dict[str, float]
 
 
 class _Look(NamedTuple):
@@ -238,13 +249,22 @@ def _committed_per_s(looks: Sequence[_Look], before: int) -> float:
     return (looks[-1].committed - before) / looks[-1].over_s
 
 
-def _costs(spent: Sequence[tuple[int, float]]) -> list[float]:
-    """Microseconds a record between (records committed, processor seconds until then)."""
+def _costs(spent: Sequence[_Spent]) -> list[float]:
+    """Microseconds a record from each to the next."""
     return [
-        round((later_s - s) / (later - records) * 1e6, 1)
-        for (records, s), (later, later_s) in pairwise(spent)
-        if later > records
+        round(sum(_us_a_record(before, after).values()), 1)
+        for before, after in pairwise(spent)
+        if after.records > before.records
     ]
+
+
+def _us_a_record(before: _Spent, after: _Spent) -> dict[str, float]:
+    """Microseconds of processor time a record, by part."""
+    records = after.records - before.records
+    return {
+        part: round((seconds - before.by_part.get(part, 0.0)) / records * 1e6, 1)
+        for part, seconds in after.by_part.items()
+    }
 
 
 def lone_records_ms(pipeline: Pipeline, site: Site, load: Load, count: int) -> Percentiles:

@@ -173,12 +173,14 @@ def _draw_rates(axes: Axes, document: Document) -> None:
 
 
 def _draw_costs(axes: Axes, document: Document) -> None:
-    axes.set_title("Catch-up: processor time, us a transaction")
-    done = _caught_up(document)
-    below = [0.0] * len(done)
-    for part in dict.fromkeys(part for each in done.values() for part in each["cpu_us_per_tx"]):
-        us = [each["cpu_us_per_tx"].get(part, 0.0) for each in done.values()]
-        axes.barh(list(done), us, left=below, label=part)
+    axes.set_title("Processor time, us a transaction, of catch-ups and at a steady rate")
+    costs = {name: each["cpu_us_per_tx"] for name, each in _caught_up(document).items()}
+    for name, each in _part(document, "steady").items():
+        costs[f"{name}, {each['rate']:,.0f} a second"] = each["cpu_us_per_tx"]
+    below = [0.0] * len(costs)
+    for part in dict.fromkeys(part for parts in costs.values() for part in parts):
+        us = [parts.get(part, 0.0) for parts in costs.values()]
+        axes.barh(list(costs), us, left=below, label=part)
         below = [start + width for start, width in zip(below, us, strict=True)]
     axes.invert_yaxis()
     _name_lines(axes)

@@ -16,6 +16,8 @@ import numpy as np
 import orjson
 import psutil
 import pytest
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from rich.console import Console
 
 from benchmarks.bench import Findings, Sizes, _measure_catch_up, _processor, as_document
@@ -28,10 +30,12 @@ from benchmarks.phases import (
     _costs,
     _cpu_us_per_tx,
     _Look,
+    _Spent,
+    _us_a_record,
 )
 from benchmarks.pipeline import Pipeline, Site
 from benchmarks.population import Population
-from benchmarks.report import Document, show, value_of
+from benchmarks.report import Document, _draw_costs, show, value_of
 from benchmarks.watch import Commits, ProcessorTime
 from fraudstream.config import load_settings
 from fraudstream.publisher.delivery import message
@@ -159,7 +163,18 @@ def test_processor_time_is_divided_by_the_records_committed_meanwhile() -> None:
 
 
 def paced(lag: list[int]) -> Paced:
-    return Paced(1000, committed_per_s=0.0, commit_ms={}, mail_ms={}, lag=lag, cost_us=[])
+    return Paced(1000, committed_per_s=0.0, commit_ms={}, mail_ms={}, lag=lag, cost_us=[], cpu_us_per_tx={})
+
+
+def test_the_cost_of_a_record_is_told_by_time_and_by_process() -> None:
+    spent = [
+        _Spent(1_000, {"mysql": 1.0}),
+        _Spent(2_000, {"mysql": 1.25, "jvm": 0.05}),
+        _Spent(2_000, {"mysql": 1.25, "jvm": 0.05}),  # nothing was committed meanwhile
+        _Spent(6_000, {"mysql": 2.25, "jvm": 0.25}),
+    ]
+    assert _costs(spent) == [300.0, 300.0]
+    assert _us_a_record(spent[0], spent[-1]) == {"mysql": 250.0, "jvm": 50.0}
 
 
 @pytest.mark.parametrize(
@@ -383,12 +398,29 @@ def test_the_catch_ups_that_are_compared_are_those_of_the_run(monkeypatch: pytes
     monkeypatch.setattr("benchmarks.phases.catch_up", lambda *_, **__: caught_up(next(rates)))
     monkeypatch.setattr("benchmarks.phases.populated_site", lambda *_: nullcontext((None, None)))
     monkeypatch.setattr("benchmarks.phases.store_more", lambda *_: None)
+    steady = replace(paced([]), rate=7_500, cpu_us_per_tx={"mysql": 50.0, "jvm": 30.0})
+    monkeypatch.setattr("benchmarks.bench._steady", lambda *_: steady)
     sizes, found = replace(Sizes.full(), users=(50,), stored=1_000), Findings()
     pipeline: Any = None
     for population in (Population(50), Population(50, random_ids=True)):
         _measure_catch_up(pipeline, population, sizes, 100, found, lambda _: None)
-    ratio = as_document(found, sizes, load_settings())["ratio"]
+    document = as_document(found, sizes, load_settings())
+    ratio = document["ratio"]
     assert (ratio["stored_to_empty"], ratio["stored_to_empty_random_ids"]) == (1.2, 0.67)
+    assert costs_drawn(document)["50 users, 7,500 a second"] == 80.0
+
+
+def costs_drawn(document: dict[str, Any]) -> dict[str, float]:
+    """The names of the bars, and how long they are."""
+    axes = Figure().subplots()
+    _draw_costs(axes, document)
+    names = [each.get_text() for each in axes.get_yticklabels()]
+    ends = dict.fromkeys(names, 0.0)
+    for bar in axes.patches:
+        assert isinstance(bar, Rectangle)
+        name = names[round(bar.get_y() + bar.get_height() / 2)]
+        ends[name] = max(ends[name], bar.get_x() + bar.get_width())
+    return ends
 
 
 @pytest.mark.parametrize(
