@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -37,8 +36,7 @@ def insert_rows(connection: Connection, statement: Insert, rows: pa.Table) -> No
         return
     columns = [column.name for column in statement.table.columns if column.name in rows.column_names]
     head, tail = _around_values(connection, statement, columns)
-    texts = _in_statements(_by_key(statement.table, rows.select(columns)))
-    for values in texts if len(rows) <= _ROWS_AT_ONCE else _one_ahead(texts):
+    for values in _in_statements(_by_key(statement.table, rows.select(columns))):
         try:
             connection.exec_driver_sql(f"{head}{values}{tail}")
         except DBAPIError as error:
@@ -73,15 +71,6 @@ def _key(table: FromClause) -> list[str]:
 def _by_key(table: FromClause, rows: pa.Table) -> pa.Table:
     key = [(name, "ascending") for name in _key(table) if name in rows.column_names]
     return rows.sort_by(key) if key else rows
-
-
-def _one_ahead(texts: Iterator[str]) -> Iterator[str]:
-    """The same texts; while the server works on one, the next is written."""
-    with ThreadPoolExecutor(max_workers=1) as beside:
-        coming = beside.submit(next, texts, None)
-        while (text := coming.result()) is not None:
-            coming = beside.submit(next, texts, None)
-            yield text
 
 
 def _around_values(connection: Connection, statement: Insert, columns: list[str]) -> tuple[str, str]:
