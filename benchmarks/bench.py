@@ -43,7 +43,7 @@ class Sizes:
     users: tuple[int, ...]
     sustained_rate: float
     sustained_s: float
-    users_s: float  # at that rate, for each population; 0 leaves it out
+    seconds_a_population: float  # at that rate, for each population; 0 leaves it out
     rates: tuple[int, ...]
     seconds_a_rate: float
     lone_records: int
@@ -64,7 +64,7 @@ class Sizes:
             users=(5_000, 25_000, 100_000),
             sustained_rate=7_500,
             sustained_s=600,
-            users_s=60,
+            seconds_a_population=60,
             rates=rates,
             seconds_a_rate=30,
             lone_records=30,
@@ -85,7 +85,7 @@ class Sizes:
             users=(5_000,),
             sustained_rate=5_000,
             sustained_s=10,
-            users_s=0,
+            seconds_a_population=0,
             rates=(100, 1_000, 5_000, 10_000),
             seconds_a_rate=4,
             lone_records=6,
@@ -208,7 +208,7 @@ def _measure_catch_up(
 
         name = _empty(population.users, kind)
         measure(name)
-        if sizes.users_s and not population.random_ids:
+        if sizes.seconds_a_population and not population.random_ids:
             say(f"{sizes.sustained_rate:,.0f} records a second, {name}")
             found.steady[name] = _steady(pipeline, site, load, sizes)
         if sizes.stored and population.users == min(sizes.users):
@@ -222,7 +222,7 @@ def _steady(pipeline: Pipeline, site: Site, load: Load, sizes: Sizes) -> Paced:
     with phases.started_job(pipeline, site, load), pipeline.dashboard(site):
         load.send_all(sizes.backlog // 5)
         pipeline.await_committed(site, load.sent, timeout_s=phases.GIVE_UP_S)
-        return phases.paced(pipeline, site, load, sizes.sustained_rate, sizes.users_s)
+        return phases.paced(pipeline, site, load, sizes.sustained_rate, sizes.seconds_a_population)
 
 
 def _empty(users: int, kind: str = "") -> str:

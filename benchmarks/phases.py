@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, starmap
 from pathlib import Path
 from typing import NamedTuple
 
@@ -172,10 +172,10 @@ def _cpu_us_per_tx(pipeline: Pipeline, site: Site, first: int, last: int) -> dic
         committed = pipeline.await_committed(site, records, timeout_s=GIVE_UP_S)
         return _Spent(committed, processor_time.look())
 
-    before, after = spent_until(first), spent_until(last)
-    if after.records == before.records:
+    spent = _us_a_record(spent_until(first), spent_until(last))
+    if not spent:
         raise BenchFailed("too few batches to tell the processor time of a record")
-    return _us_a_record(before, after)
+    return spent
 
 
 @contextmanager
@@ -221,7 +221,7 @@ def paced(pipeline: Pipeline, site: Site, load: Load, rate: float, seconds: floa
         mail_ms=_mail_ms(site.engine, began),
         lag=[look.lag for look in looks],
         cost_us=_costs(spent),
-        cpu_us_per_tx=_us_a_record(spent[0], spent[-1]) if len(spent) > 1 else {},
+        cpu_us_per_tx=_us_a_record(spent[0], spent[-1]),
     )
 
 
@@ -251,16 +251,14 @@ def _committed_per_s(looks: Sequence[_Look], before: int) -> float:
 
 def _costs(spent: Sequence[_Spent]) -> list[float]:
     """Microseconds a record from each to the next."""
-    return [
-        round(sum(_us_a_record(before, after).values()), 1)
-        for before, after in pairwise(spent)
-        if after.records > before.records
-    ]
+    return [round(sum(us.values()), 1) for us in starmap(_us_a_record, pairwise(spent)) if us]
 
 
 def _us_a_record(before: _Spent, after: _Spent) -> dict[str, float]:
-    """Microseconds of processor time a record, by part."""
+    """Microseconds of processor time a record, by part; empty where none was committed in between."""
     records = after.records - before.records
+    if not records:
+        return {}
     return {
         part: round((seconds - before.by_part.get(part, 0.0)) / records * 1e6, 1)
         for part, seconds in after.by_part.items()

@@ -141,7 +141,7 @@ class MySQL:
             "--max-allowed-packet=64M",
             "--max-connections=200",
             "--innodb-buffer-pool-size=256M",
-            # At 10,000 rows a second the default is full every three seconds, and commits wait for pages.
+            # At 10,000 rows a second one of 100 MB is full in three seconds, and commits wait for pages.
             "--innodb-log-file-size=512M" if program.is_mariadb else "--loose-innodb-redo-log-capacity=512M",
             # A commit that was answered survives the machine: the pipeline's promises stand on it.
             "--innodb-flush-log-at-trx-commit=1",

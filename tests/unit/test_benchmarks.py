@@ -175,6 +175,7 @@ def test_the_cost_of_a_record_is_told_by_time_and_by_process() -> None:
     ]
     assert _costs(spent) == [300.0, 300.0]
     assert _us_a_record(spent[0], spent[-1]) == {"mysql": 300.0, "jvm": 50.0}
+    assert _us_a_record(spent[1], spent[2]) == {}
 
 
 @pytest.mark.parametrize(
