@@ -56,6 +56,11 @@ def test_the_database_server_is_set_up_as_promised(own_stack: Stack) -> None:
         "@@bind_address, DATABASE()",
     )
     assert tuple(row) == ("+00:00", "utf8mb4", 0, 1, HOST, "transactions")
+    sizes = execute(
+        addresses.mysql,
+        "SHOW VARIABLES WHERE Variable_name IN ('innodb_log_file_size', 'innodb_redo_log_capacity')",
+    )
+    assert max(int(size) for _, size in sizes) == 512 * 2**20
     name = "fraudstream_test_of_the_account"
     execute(addresses.mysql, f"CREATE DATABASE {name}")
     execute(addresses.mysql, f"DROP DATABASE {name}")
