@@ -28,13 +28,12 @@ from fraudstream.store.reads.snapshot import open_engine
 from fraudstream.store.reviews import Seen, review
 from tests.support.browsing import (
     NARROW,
-    WITHIN_A_REFRESH_MS,
     Dashboard,
     expect_no_foreign_markup,
     expect_no_wider_than_the_screen,
+    open_up,
 )
 from tests.support.transactions import Judged, store
-from tests.support.waiting import wait_until
 
 NOON = datetime.fromisoformat("2026-03-01 12:00:00")
 CAIRO = ZoneInfo("Africa/Cairo")
@@ -110,16 +109,6 @@ def label(engine: Engine) -> None:
         review(engine, Seen("plain", version), outcome, note, by=Reviewer(HOSTILE), zone=CAIRO)  # type: ignore[arg-type]
 
 
-def open_up(page: Page, label: str) -> None:
-    """Open what is folded away under a label; a click while the page is still being drawn may be lost."""
-    fold = page.locator("details").filter(has_text=label)
-    wait_until(
-        lambda: fold.get_attribute("open") is not None or fold.locator("summary").click(),
-        timeout=WITHIN_A_REFRESH_MS / 1000,
-        describe=f"{label} is open",
-    )
-
-
 def test_a_mails_link_opens_all_that_is_known_of_its_transaction(
     filled: Filled, page: Page, dashboard: Dashboard
 ) -> None:
@@ -178,7 +167,7 @@ def test_a_transaction_is_reviewed_where_it_is_read_with_its_history(filled: Fil
     expect(page.get_by_text("Confirmed fraud, says Mona (name not checked)")).to_be_visible()
     page.get_by_role("button", name="Undo").click()
     expect(page.get_by_text("New: nobody has reviewed it")).to_be_visible()
-    page.get_by_text("All 2 changes").click()
+    open_up(page, "All 2 changes")
     expect(page.get_by_text("Mona (name not checked): Review taken back")).to_be_visible()
 
 
@@ -190,7 +179,7 @@ def test_hostile_texts_are_shown_letter_by_letter(filled: Filled, page: Page, da
     expect(page.get_by_text(f"Device {HOSTILE}").first).to_be_visible()
     dashboard.expect_column("habits_Merchant", "Merchant", [HOSTILE])
     filled.open(page, "/transaction?id=plain")
-    page.get_by_text("All 2 changes").click()
+    open_up(page, "All 2 changes")
     expect(page.get_by_text(f"{HOSTILE}: Legitimate: {HOSTILE} 1")).to_be_visible()
     expect(page.get_by_text(f"Legitimate, says {HOSTILE}")).to_be_visible()
     filled.open(page, f"/user?id={HOSTILE}")

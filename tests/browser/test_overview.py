@@ -17,6 +17,7 @@ from tests.support.browsing import (
     WITHIN_A_REFRESH_MS,
     Dashboard,
     expect_no_wider_than_the_screen,
+    open_up,
 )
 from tests.support.filled_dashboard import NOON, Filled
 from tests.support.relay import Relay
@@ -182,7 +183,7 @@ def test_charts_name_what_they_show_and_can_be_read_as_tables(filled: Filled, da
     charts = page.locator(".js-plotly-plot")
     tables = page.get_by_text("As a table")
     assert charts.count() == tables.count() + 1  # the map's table stands beside it
-    page.locator("[class*='st-key-table-Suspicious-devices']").get_by_text("As a table").click()
+    open_up(page.locator("[class*='st-key-table-Suspicious-devices']"), "As a table")
     assert set(dashboard.column("table-Suspicious-devices", "Device")) == devices
 
 

@@ -61,6 +61,17 @@ def expect_no_foreign_markup(page: Page) -> None:
     assert page.locator("#root a[href^=javascript], #root img[src=x]").count() == 0
 
 
+def open_up(within: Page | Locator, label: str) -> None:
+    """Open what is folded away under a label. While the page is still being drawn it may move under the
+    mouse, and the click is lost."""
+    fold = within.locator("details").filter(has_text=label)
+    wait_until(
+        lambda: fold.get_attribute("open") is not None or fold.locator("summary").click(),
+        timeout=WITHIN_A_REFRESH_MS / 1000,
+        describe=f"{label} is open",
+    )
+
+
 def browser_executable() -> Path | None:
     """The Chromium on the PATH; None leaves it to Playwright, which names what to install."""
     return next(filter(None, map(program_on_path, BROWSER_NAMES)), None)
