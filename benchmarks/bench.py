@@ -61,7 +61,7 @@ class Sizes:
         rates = (100, 1_000, 5_000, 10_000)
         return cls(
             backlog=500_000,
-            users=(5_000, 25_000, 100_000),
+            users=(5_000, 25_000, 100_000, 400_000),
             sustained_rate=7_500,
             sustained_s=600,
             seconds_a_population=60,

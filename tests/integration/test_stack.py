@@ -53,9 +53,9 @@ def test_the_database_server_is_set_up_as_promised(own_stack: Stack) -> None:
     (row,) = execute(
         addresses.mysql,
         "SELECT @@time_zone, @@character_set_server, @@local_infile, @@innodb_flush_log_at_trx_commit, "
-        "@@bind_address, DATABASE()",
+        "@@bind_address, DATABASE(), @@innodb_buffer_pool_size",
     )
-    assert tuple(row) == ("+00:00", "utf8mb4", 0, 1, HOST, "transactions")
+    assert tuple(row) == ("+00:00", "utf8mb4", 0, 1, HOST, "transactions", 512 * 2**20)
     sizes = execute(
         addresses.mysql,
         "SHOW VARIABLES WHERE Variable_name IN ('innodb_log_file_size', 'innodb_redo_log_capacity')",
