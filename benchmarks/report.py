@@ -147,11 +147,11 @@ def _latencies(document: Document) -> dict[str, str]:
 
 
 def draw(document: Document, file: Path) -> None:
-    """A PNG: rates and costs by what is stored, by users and by time, then latencies, lag, and stages.
+    """A PNG: rates and costs by what is stored, by users and by time, lag, latencies, stages and memory.
 
     What was not measured stays empty.
     """
-    figure, grid = pyplot.subplots(2, 3, figsize=(17, 12), layout="constrained")
+    figure, grid = pyplot.subplots(4, 2, figsize=(14, 22), layout="constrained")
     for axes, (part, panel) in zip(grid.flat, _PANELS, strict=True):
         if _part(document, part):
             panel(axes, document)
@@ -173,7 +173,7 @@ def _draw_rates(axes: Axes, document: Document) -> None:
 
 
 def _draw_costs(axes: Axes, document: Document) -> None:
-    axes.set_title("Processor time, us a transaction, of catch-ups and at a steady rate")
+    axes.set_title("Processor time by process, us a transaction")
     costs = {name: each["cpu_us_per_tx"] for name, each in _caught_up(document).items()}
     for name, each in _part(document, "steady").items():
         costs[f"{name}, {each['rate']:,.0f} a second"] = each["cpu_us_per_tx"]
@@ -184,6 +184,22 @@ def _draw_costs(axes: Axes, document: Document) -> None:
         below = [start + width for start, width in zip(below, us, strict=True)]
     axes.invert_yaxis()
     _name_lines(axes)
+
+
+def _draw_cost_by_users(axes: Axes, document: Document) -> None:
+    axes.set_title("Processor time by users, us a transaction")
+    axes.set_xlabel("users")
+    axes.set_xscale("log")
+    steady = _by_users(_part(document, "steady"))
+    lines = {"a backlog": _by_users(_caught_up(document))}
+    lines |= {f"at {each['rate']:,.0f} a second": steady for each in steady.values()}
+    for name, points in lines.items():
+        costs = [sum(each["cpu_us_per_tx"].values()) for each in points.values()]
+        axes.plot(list(points), costs, "o-", label=name)
+    users = list(lines["a backlog"])
+    axes.set_xticks(users, [f"{each:,}" for each in users], minor=False)
+    axes.set_xticks([], minor=True)
+    _from_zero(axes)
 
 
 def _draw_cost_over_time(axes: Axes, document: Document) -> None:
@@ -220,19 +236,33 @@ def _draw_stages(axes: Axes, document: Document) -> None:
     axes.invert_yaxis()
 
 
+def _draw_memory(axes: Axes, document: Document) -> None:
+    memory = document["memory_mib"]
+    axes.set_title(f"Memory at the highest, {memory['peak']:,.0f} MiB together")
+    axes.barh(list(memory["at_peak"]), list(memory["at_peak"].values()))
+    axes.invert_yaxis()
+
+
 # Each with the part of the document that it draws.
 _PANELS = (
     ("catch_up", _draw_rates),
     ("catch_up", _draw_costs),
+    ("catch_up", _draw_cost_by_users),
     ("sustained", _draw_cost_over_time),
-    ("latency", _draw_latencies),
     ("sustained", _draw_lag),
+    ("latency", _draw_latencies),
     ("stages", _draw_stages),
+    ("memory_mib", _draw_memory),
 )
 
 
 def _caught_up(document: Document) -> Document:
     return {name: each for name, each in _part(document, "catch_up").items() if isinstance(each, dict)}
+
+
+def _by_users(parts: Document) -> dict[int, Document]:
+    """Those of ascending ids in an empty database, by their number of users."""
+    return {int(name.removesuffix(" users")): each for name, each in parts.items() if name.endswith(" users")}
 
 
 def _from_zero(axes: Axes) -> None:

@@ -35,7 +35,7 @@ from benchmarks.phases import (
 )
 from benchmarks.pipeline import Pipeline, Site
 from benchmarks.population import Population
-from benchmarks.report import Document, _draw_costs, show, value_of
+from benchmarks.report import Document, _draw_cost_by_users, _draw_costs, show, value_of
 from benchmarks.watch import Commits, ProcessorTime
 from fraudstream.config import load_settings
 from fraudstream.publisher.delivery import message
@@ -405,6 +405,8 @@ def test_the_catch_ups_that_are_compared_are_those_of_the_run(monkeypatch: pytes
     ratio = document["ratio"]
     assert (ratio["stored_to_empty"], ratio["stored_to_empty_random_ids"]) == (1.2, 0.67)
     assert costs_drawn(document)["50 users, 7,500 a second"] == 80.0
+    assert costs_by_users_drawn(document)["at 7,500 a second"] == [(50, 80.0)]
+    assert [users for users, _ in costs_by_users_drawn(document)["a backlog"]] == [50]
 
 
 def costs_drawn(document: dict[str, Any]) -> dict[str, float]:
@@ -418,6 +420,16 @@ def costs_drawn(document: dict[str, Any]) -> dict[str, float]:
         name = names[round(bar.get_y() + bar.get_height() / 2)]
         ends[name] = max(ends[name], bar.get_x() + bar.get_width())
     return ends
+
+
+def costs_by_users_drawn(document: dict[str, Any]) -> dict[str, list[tuple[float, float]]]:
+    """The names of the lines, and their points."""
+    axes = Figure().subplots()
+    _draw_cost_by_users(axes, document)
+    return {
+        str(line.get_label()): [(float(x), float(y)) for x, y in line.get_xydata()]
+        for line in axes.get_lines()
+    }
 
 
 @pytest.mark.parametrize(
