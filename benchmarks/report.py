@@ -52,12 +52,17 @@ _VARIES = "machine.load_before"
 
 def value_of(document: Document, key: str) -> float | None:
     """The number under a dotted key; None where the run has none."""
+    found = _found(document, key)
+    return found if isinstance(found, (int, float)) else None
+
+
+def _found(document: Document, key: str) -> Any:
     found: Any = document
     for part in key.split("."):
         if not isinstance(found, dict) or part not in found:
             return None
         found = found[part]
-    return found if isinstance(found, (int, float)) else None
+    return found
 
 
 def show(document: Document, old: Document | None, console: Console) -> None:
@@ -109,8 +114,8 @@ def _told(value: Any) -> str:
 
 
 def _part(document: Document, key: str) -> dict[str, Any]:
-    """What is under a key; empty where the run is of before there was such a key."""
-    found = document.get(key)
+    """What is under a dotted key; empty where the run is of before there was such a key."""
+    found = _found(document, key)
     return found if isinstance(found, dict) else {}
 
 
@@ -252,7 +257,7 @@ _PANELS = (
     ("sustained", _draw_lag),
     ("latency", _draw_latencies),
     ("stages", _draw_stages),
-    ("memory_mib", _draw_memory),
+    ("memory_mib.at_peak", _draw_memory),
 )
 
 
