@@ -195,14 +195,14 @@ def _draw_cost_by_users(axes: Axes, document: Document) -> None:
     axes.set_title("Processor time by users, us a transaction")
     axes.set_xlabel("users")
     axes.set_xscale("log")
+    backlog = _by_users(_caught_up(document))
     steady = _by_users(_part(document, "steady"))
-    lines = {"a backlog": _by_users(_caught_up(document))}
-    lines |= {f"at {each['rate']:,.0f} a second": steady for each in steady.values()}
-    for name, points in lines.items():
-        costs = [sum(each["cpu_us_per_tx"].values()) for each in points.values()]
-        axes.plot(list(points), costs, "o-", label=name)
-    users = list(lines["a backlog"])
-    axes.set_xticks(users, [f"{each:,}" for each in users], minor=False)
+    rate = document["sizes"]["sustained_rate"]
+    for name, points in {"a backlog": backlog, f"at {rate:,.0f} a second": steady}.items():
+        if points:
+            costs = [sum(each["cpu_us_per_tx"].values()) for each in points.values()]
+            axes.plot(list(points), costs, "o-", label=name)
+    axes.set_xticks(list(backlog), [f"{users:,}" for users in backlog])
     axes.set_xticks([], minor=True)
     _from_zero(axes)
 
